@@ -1,0 +1,191 @@
+"""Confirmation and replay: a person's single-use yes to one digest, then production's one transaction.
+
+Called from the page and from `shadowdesk confirm` only, never from an MCP tool (design 4.5, 4.6).
+"""
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+
+from differ.digest import digest
+from differ.model import FrozenRow
+from mcp_server.control.records import Confirmation, DryRun, Proposal
+from mcp_server.control.store import ControlStore
+from mcp_server.dry_runs import DryRuns, thaw
+from mcp_server.errors import ConfirmationRefused
+from mcp_server.identity import Caller
+from mcp_server.policy import Policy
+from mcp_server.surface import gate_surface
+from mcp_server.views import ReceiptView
+from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed
+from shadow.fence import Fence
+from shadow.replay import Frozen, Receipt, ReplayLimits, find_receipt, replay, still_running
+from shadow.replay_rows import TouchedRow
+
+
+class Confirming:
+    """Confirms proposals; only a process that was given the applier's URL can make one."""
+
+    def __init__(
+        self, dry_runs: DryRuns, policy: Policy, applier_url: str, *, ttl_s: int, limits: ReplayLimits
+    ) -> None:
+        self._dry_runs = dry_runs
+        self._control: ControlStore = dry_runs.control
+        self._policy = policy
+        self._applier_url = applier_url
+        self._ttl_s = ttl_s
+        self._limits = limits
+
+    def confirm(self, person: Caller, proposal_id: str, digest_seen: str, typed_rows: int) -> ReceiptView:
+        """Replays the proposal on production, once. Raises ConfirmationRefused (nothing was replayed), Drifted,
+        Diverged or ReplayPostponed (rolled back), OutcomeUnknown (the receipt will tell).
+        """
+        proposal = self._control.proposal(proposal_id)
+        dry_run = self._dry_runs.visible(person, proposal.dry_run_id)
+        if proposal.state in ("unknown", "replaying"):
+            return self.reconcile(proposal_id)
+        self._check(person, dry_run, proposal, digest_seen, typed_rows)
+        self._use_confirmation(person, proposal, typed_rows)
+        return self._replay(person, proposal)
+
+    def _check(self, person: Caller, dry_run: DryRun, proposal: Proposal, digest_seen: str, typed_rows: int) -> None:
+        if proposal.state not in ("pending", "approved", "escalated"):
+            raise _refuse(f"Proposal {proposal.id} is {proposal.state}.", "Look at its page: it says what happened.")
+        if proposal.expires_at < datetime.now(UTC):
+            raise _refuse("The proposal expired.", "Propose the dry run again and look at the fresh diff.")
+        if digest_seen != proposal.digest:
+            raise _refuse("The digest is not the one of this proposal.", "Reload the page and read the diff again.")
+        if typed_rows != proposal.rows:
+            raise _refuse(
+                f"You typed {typed_rows}, but the diff changes another number of rows.",
+                "Read the diff once more and type the number of changed rows it shows.",
+            )
+        if why := self.may_not_confirm(person, dry_run, proposal):
+            raise _refuse(why, "Escalate it, or ask a person whose role may confirm it.")
+
+    def may_not_confirm(self, person: Caller, dry_run: DryRun, proposal: Proposal) -> str | None:
+        """Why this person may not confirm the proposal; None when they may."""
+        rights = self._policy.confirm_rights(person.role)
+        approved = proposal.state == "approved"
+        if proposal.decision == "nobody":
+            return "Policy lets nobody confirm this."
+        if proposal.state == "escalated" and not ("engineer" in rights and person.name != dry_run.rep):
+            return "It was escalated and waits for an engineer's answer."
+        if proposal.decision == "self" or approved:
+            mine = person.name == dry_run.rep
+            return (
+                None
+                if (mine and "self" in rights) or rights & {"second", "engineer"}
+                else "Your role may not confirm it."
+            )
+        if proposal.decision == "second":
+            other = person.name != dry_run.rep and bool(rights & {"second", "engineer"})
+            return None if other else "Policy wants a second person."
+        return None if "engineer" in rights and person.name != dry_run.rep else "Policy wants an engineer."
+
+    def _use_confirmation(self, person: Caller, proposal: Proposal, typed_rows: int) -> None:
+        now = datetime.now(UTC)
+        self._control.add_confirmation(
+            Confirmation(
+                proposal_id=proposal.id, digest=proposal.digest, tenant_key=proposal.header["tenant"],
+                person=person.name, role=person.role, channel=person.channel, typed_rows=typed_rows, created_at=now,
+                expires_at=now + timedelta(seconds=self._ttl_s),
+            )
+        )  # fmt: skip
+        if not self._control.use_confirmation(proposal.id, proposal.digest):
+            raise _refuse("This proposal is being applied already.", "Reload its page: it shows the outcome.")
+
+    def _replay(self, person: Caller, proposal: Proposal) -> ReceiptView:
+        fence = self._dry_runs.production.fence()
+        try:
+            frozen = self.frozen(fence, proposal, person.name)
+            receipt = replay(
+                self._applier_url, fence, frozen, self._dry_runs.production.settings.search_path, self._limits
+            )
+        except Drifted as error:
+            self._end(proposal.id, "drifted", str(error))
+            raise
+        except Diverged as error:
+            self._end(proposal.id, "diverged", str(error))
+            raise
+        except OutcomeUnknown as error:
+            self._end(proposal.id, "unknown", str(error))
+            raise
+        except ReplayPostponed as error:
+            self._end(proposal.id, "postponed", str(error))
+            raise
+        return self._applied(proposal.id, receipt)
+
+    def _end(self, proposal_id: str, state: str, message: str) -> None:
+        self._control.end_replay(proposal_id, state, message)
+
+    def _applied(self, proposal_id: str, receipt: Receipt) -> ReceiptView:
+        view = ReceiptView(
+            proposal_id=receipt.proposal_id, digest=receipt.digest, tenant_key=receipt.tenant_key, rows=receipt.rows,
+            applied_at=receipt.applied_at, transaction_id=receipt.transaction_id,
+        )  # fmt: skip
+        stored = {**asdict(view), "applied_at": receipt.applied_at.isoformat()}
+        self._control.end_replay(proposal_id, "applied", None, receipt=stored)
+        return view
+
+    def reconcile(self, proposal_id: str) -> ReceiptView:
+        """Asks production's receipts what became of a replay whose answer was lost; any process may call it.
+
+        Raises OutcomeUnknown while a backend of production still works on it, ReplayPostponed when it never committed.
+        """
+        receipt = find_receipt(self._applier_url, proposal_id)
+        if receipt is None and still_running(self._applier_url, proposal_id):
+            raise OutcomeUnknown(
+                f"Proposal {proposal_id} is being applied right now.",
+                "It is applied at most once.",
+                "Reload in a moment.",
+            )
+        receipt = receipt or find_receipt(self._applier_url, proposal_id)
+        if receipt is None:
+            message = "Production never committed the replay: nothing was applied."
+            self._control.end_replay(proposal_id, "postponed", message)
+            raise ReplayPostponed(
+                "The connection was lost before production committed.",
+                "Nothing was applied.",
+                "Confirm again.",
+            )
+        return self._applied(proposal_id, receipt)
+
+    def frozen(self, fence: Fence, proposal: Proposal, person: str) -> Frozen:
+        """The proposal as the replay needs it; refused when what is stored no longer gives the digest."""
+        self._verify(proposal, fence)
+        surface = gate_surface(fence, proposal.header["tenant"], self._dry_runs.settings.allow_functions)
+        statements = tuple(
+            thaw(surface, s, self._dry_runs.settings.gate_limits)
+            for s in self._control.proposal_statements(proposal.id)
+        )
+        rows = list(self._control.proposal_rows(proposal.id))
+        kept = proposal.frozen
+        return Frozen(
+            proposal_id=proposal.id, digest=proposal.digest, tenant_key=proposal.header["tenant"], confirmed_by=person,
+            statements=statements, row_counts=tuple(kept["row_counts"]),
+            draws={slot: tuple(values) for slot, values in kept["draws"].items()},
+            counters={name: (c[0], c[1], c[2]) for name, c in kept["counters"].items()},
+            rows=[_touched(row) for row in rows], fingerprint=kept["fingerprint"], changed_rows=proposal.rows,
+        )  # fmt: skip
+
+    def _verify(self, proposal: Proposal, fence: Fence) -> None:
+        """What is stored must still give the digest that the person saw, on the schema version that was rehearsed."""
+        if fence.catalog.fingerprint != proposal.frozen["fingerprint"]:
+            raise Drifted(
+                "Production's definitions changed since the dry run: a table, column, trigger or function.",
+                "Nothing was applied: no statement ran on production.",
+                "Start a new dry run on today's schema and look at its diff.",
+            )
+        if digest(proposal.header, proposal.diff["tables_root"]) != proposal.digest:
+            raise _refuse(
+                "What is stored of this proposal is not what was digested.",
+                "Tell the operator; propose again.",
+            )
+
+
+def _touched(row: FrozenRow) -> TouchedRow:
+    return TouchedRow(table=row.table, key=row.key, before=row.before, after=row.after, kinds=row.kinds)
+
+
+def _refuse(happened: str, next_step: str) -> ConfirmationRefused:
+    return ConfirmationRefused(happened, "Nothing was replayed; production is as it was.", next_step)

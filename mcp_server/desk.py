@@ -1,0 +1,79 @@
+"""The desk: the one facade that tools, pages and the command line call, each verb of a fix once.
+
+Callers go through the governor, which decides permission and writes the audit events around every call.
+"""
+
+from mcp_server.confirming import Confirming
+from mcp_server.control.store import ControlStore
+from mcp_server.dry_runs import DryRuns, DryRunSettings
+from mcp_server.errors import ConfirmationRefused
+from mcp_server.identity import Caller
+from mcp_server.policy import Policy
+from mcp_server.production import Production
+from mcp_server.proposing import Proposing
+from mcp_server.shadows import Shadows
+from mcp_server.views import ProposalView, ReceiptView
+from shadow.replay import ReplayLimits
+
+
+class Desk(DryRuns):
+    """Dry runs, proposals and, where the process was given the applier's URL, confirmations."""
+
+    def __init__(
+        self,
+        *,
+        settings: DryRunSettings,
+        production: Production,
+        shadows: Shadows,
+        control: ControlStore,
+        policy: Policy,
+        confirmation_ttl_s: int = 86_400,
+        replay_limits: ReplayLimits | None = None,
+    ) -> None:
+        super().__init__(settings=settings, production=production, shadows=shadows, control=control)
+        self._proposing = Proposing(self, policy, confirmation_ttl_s=confirmation_ttl_s)
+        applier = production.settings.applier_url
+        limits = replay_limits or ReplayLimits()
+        self._confirming = (
+            Confirming(self, policy, applier, ttl_s=confirmation_ttl_s, limits=limits) if applier else None
+        )
+
+    def propose(self, caller: Caller, dry_run_id: str, note: str = "") -> ProposalView:
+        """See `Proposing.propose`."""
+        return self._proposing.propose(caller, dry_run_id, note)
+
+    def proposal(self, caller: Caller, proposal_id: str) -> ProposalView:
+        """See `Proposing.proposal`."""
+        return self._proposing.proposal(caller, proposal_id)
+
+    def list_proposals(self, caller: Caller) -> list[ProposalView]:
+        """See `Proposing.list_proposals`."""
+        return self._proposing.list_proposals(caller)
+
+    def escalate(self, caller: Caller, dry_run_id: str, question: str) -> ProposalView:
+        """See `Proposing.escalate`."""
+        return self._proposing.escalate(caller, dry_run_id, question)
+
+    def approve(self, person: Caller, proposal_id: str, comment: str) -> ProposalView:
+        """See `Proposing.approve`."""
+        return self._proposing.approve(person, proposal_id, comment)
+
+    def reject(self, person: Caller, proposal_id: str, comment: str) -> ProposalView:
+        """See `Proposing.reject`."""
+        return self._proposing.reject(person, proposal_id, comment)
+
+    def confirm(self, person: Caller, proposal_id: str, digest: str, typed_rows: int) -> ReceiptView:
+        """See `Confirming.confirm`. For pages and terminals only: no MCP tool leads here."""
+        if self._confirming is None:
+            raise ConfirmationRefused(
+                "This process was not given the applier's URL.",
+                "Nothing was replayed; production is as it was.",
+                "Confirm on the review page, or run `shadowdesk confirm` where production.applier_url is configured.",
+            )
+        return self._confirming.confirm(person, proposal_id, digest, typed_rows)
+
+    def inspect(self, caller: Caller, dry_run_id: str, minutes: int = 60) -> str:
+        """A `psql` line for a read-only, expiring role on the dry run's shadow. Raises ShadowExpired when it is gone."""
+        dry_run = self.visible(caller, dry_run_id)
+        url = self.shadows.inspector_url(dry_run.shadow_id or "", minutes)
+        return f'psql "{url}"'

@@ -1,0 +1,387 @@
+"""Every verb of a fix up to the diff, in the order in which the data goes: fence → shadow → statement → diff.
+
+Part of the desk; `proposing.py` and `confirming.py` hold the verbs after the diff.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from shadow.gate import GateLimits, gate
+
+from differ.measures import Measure
+from differ.model import Diff
+from differ.net import net_diff, step_diff
+from mcp_server.control.records import DryRun, Statement
+from mcp_server.control.store import ControlStore
+from mcp_server.errors import NotFound, WrongState
+from mcp_server.identity import Caller
+from mcp_server.images import step_clocks, table_images
+from mcp_server.production import Production, surface_tables
+from mcp_server.shadows import Shadows
+from mcp_server.surface import describe, gate_surface
+from mcp_server.views import DryRunView, QueryResult, StatementView, StepResult, TableDescription, TenantHit
+from shadow.errors import QuotaExceeded, ShadowExpired
+from shadow.rehearsal import Recorded
+from shadow.run import Ran, Rows, fill_pins, run_query, run_step
+from shadow.sandbox import new_id
+from shadow.shadow import Shadow
+from shadow.snapshot import SnapshotGone
+from shadow.statement import GatedStatement, Surface
+
+Progress = Callable[[str, float], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRunSettings:
+    """Limits and measures; times in seconds."""
+
+    measures: tuple[Measure, ...] = ()
+    allow_functions: frozenset[str] = frozenset()
+    gate_limits: GateLimits = field(default_factory=GateLimits)
+    max_rows_changed: int = 200_000
+    ttl_s: int = 7200
+
+
+class DryRuns:
+    """One rep's dry runs; any number of threads may call it, one statement at a time runs per shadow."""
+
+    def __init__(
+        self, *, settings: DryRunSettings, production: Production, shadows: Shadows, control: ControlStore
+    ) -> None:
+        self.settings = settings
+        self.production = production
+        self.shadows = shadows
+        self.control = control
+
+    # ------------------------------------------------------------------------------------------------ looking
+
+    def find_tenant(self, caller: Caller, text: str, limit: int = 10) -> list[TenantHit]:
+        """Tenants by key or by a part of their label."""
+        return self.production.find_tenants(text, limit)
+
+    def describe_tables(self, caller: Caller, tables: list[str] | None = None) -> list[TableDescription]:
+        """The surface's tables and columns; names that are not on it are left out."""
+        fence = self.production.fence()
+        return describe(fence, surface_tables(fence, tables))
+
+    def list_dry_runs(self, caller: Caller, state: str | None = None, limit: int = 20) -> list[DryRunView]:
+        """The newest dry runs first: a rep sees their own, those who answer or inspect see all."""
+        rep = None if sees_all(caller) else caller.name
+        return [self._view(d) for d in self.control.list_dry_runs(state=state, rep=rep, limit=limit)]
+
+    def statements(self, caller: Caller, dry_run_id: str) -> list[StatementView]:
+        """The kept statements of a dry run, as recorded."""
+        self.visible(caller, dry_run_id)
+        return [statement_view(s) for s in self.control.statements(dry_run_id)]
+
+    # ------------------------------------------------------------------------------------------------ clone
+
+    def start_dry_run(
+        self, caller: Caller, tenant: str, request: str, purpose: str, progress: Progress | None = None
+    ) -> DryRunView:
+        """Clones the tenant (rows on first need) into a shadow. Raises TenantNotFound, QuotaExceeded."""
+        hit = self.production.tenant(tenant)
+        shadow, mirror = self.shadows.start(hit.key, progress)
+        dry_run_id = f"dr_{new_id()}"
+        now = datetime.now(UTC)
+        dry_run = self.control.create_dry_run(
+            DryRun(
+                id=dry_run_id, tenant_key=hit.key, tenant_label=hit.label, purpose=purpose, request=request,
+                rep=caller.name, role=caller.role, client=caller.client, state="open", shadow_id=shadow.id,
+                mirror_version=mirror, fence_hash=shadow.fence.catalog.fingerprint,
+                snapshot_id=shadow.snapshot.name if shadow.snapshot else None,
+                base_at=shadow.snapshot.taken_at if shadow.snapshot else now,
+                created_at=now, expires_at=now + timedelta(seconds=self.settings.ttl_s), discarded_reason=None,
+            )
+        )  # fmt: skip
+        self.shadows.keep(dry_run_id, shadow)
+        return self._view(dry_run)
+
+    # ------------------------------------------------------------------------------------------------ run
+
+    def query(
+        self, caller: Caller, dry_run_id: str, sql: str, params: Sequence[str | None] = (), limit: int = 100
+    ) -> QueryResult:
+        """Reads the shadow; at most `limit` rows. Raises StatementRefused, StatementFailed, ShadowExpired."""
+        dry_run = self.visible(caller, dry_run_id)
+        ran = self.on_shadow(dry_run, lambda shadow, _steps: self._query(shadow, sql, tuple(params), limit))
+        return query_result(ran.rows)
+
+    def _query(self, shadow: Shadow, text: str, params: tuple[str | None, ...], limit: int) -> Ran:
+        gated = gate(text, params, self.surface(shadow), query=True, limits=self.settings.gate_limits)
+        return run_query(shadow, gated, limit)
+
+    def run(
+        self,
+        caller: Caller,
+        dry_run_id: str,
+        sql: str,
+        reason: str,
+        params: Sequence[str | None] = (),
+        tool: str | None = None,
+        arguments: dict[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> StepResult:
+        """Runs one statement on the shadow and keeps it as the next step.
+
+        Raises StatementRefused (nothing ran), StatementFailed (rolled back), QuotaExceeded, WrongState.
+        """
+        dry_run = self.editable(caller, dry_run_id)
+
+        def work(shadow: Shadow, steps: list[Statement]) -> StepResult:
+            gated = gate(sql, tuple(params), self.surface(shadow), limits=self.settings.gate_limits)
+            gated = fill_pins(shadow, gated)
+            step = steps[-1].step + 1 if steps else 1
+            ran = run_step(shadow, gated, step)
+            diff = self._kept_or_undone(shadow, gated, step)
+            self._record(dry_run, shadow, gated, step, ran, reason, tool, arguments)
+            rows = query_result(ran.rows) if ran.rows is not None else None
+            return StepResult(
+                step=step, row_count=ran.row_count, diff=diff, warnings=warnings_of(gated, ran), rows=rows
+            )
+
+        return self.on_shadow(dry_run, work)
+
+    def _kept_or_undone(self, shadow: Shadow, gated: GatedStatement, step: int) -> Diff:
+        """The step's diff; a step that changed more rows than a dry run may is taken back."""
+        diff = self._step_diff(shadow, step, gated.set_columns, 0, 50)
+        if diff.total_rows > self.settings.max_rows_changed:
+            shadow.undo_to(step - 1)
+            raise QuotaExceeded(
+                f"The statement changed {diff.total_rows} rows; a step may change {self.settings.max_rows_changed}.",
+                "It was taken back: the shadow is as before.",
+                "Narrow the WHERE clause, or ask the operator to raise gate.max_rows_changed.",
+            )
+        return diff
+
+    def _record(
+        self, dry_run: DryRun, shadow: Shadow, gated: GatedStatement, step: int, ran: Ran, reason: str,
+        tool: str | None, arguments: dict[str, Any] | None,
+    ) -> None:  # fmt: skip
+        drawn = shadow.owner.execute(
+            "SELECT slot, array_agg(value ORDER BY ordinal) FROM shadowdesk.pins WHERE step = %s GROUP BY slot",
+            (step,),
+        ).fetchall()
+        try:
+            self.control.add_statement(
+                Statement(
+                    dry_run_id=dry_run.id, step=step, text=gated.text, params=gated.params,
+                    pins=tuple(
+                        {"start": p.start, "end": p.end, "function": p.function, "type": p.type, "value": p.value}
+                        for p in gated.pins
+                    ),
+                    defaults={slot: list(values) for slot, values in drawn},
+                    kind=gated.kind, reason=reason, tool=tool, arguments=arguments, row_count=ran.row_count,
+                    warnings=warnings_of(gated, ran), ran_at=datetime.now(UTC),
+                )
+            )  # fmt: skip
+        except BaseException:
+            # A step that is not recorded must not stay in the shadow: the digest would speak of unknown rows.
+            shadow.undo_to(step - 1)
+            raise
+        if dry_run.state != "open":
+            self.control.reopen_dry_run(dry_run.id)
+
+    def undo(self, caller: Caller, dry_run_id: str, to_step: int) -> DryRunView:
+        """Goes back to the end of step `to_step` (0: the rows as loaded); later steps are forgotten."""
+        dry_run = self.editable(caller, dry_run_id)
+
+        def work(shadow: Shadow, steps: list[Statement]) -> None:
+            if to_step < 0 or to_step > (steps[-1].step if steps else 0):
+                raise WrongState(
+                    f"There is no step {to_step} to go back to.",
+                    "Nothing was undone.",
+                    f"This dry run has {len(steps)} kept steps; 0 means the rows as loaded.",
+                )
+            shadow.undo_to(to_step)
+            self.control.undo_statements(dry_run_id, to_step)
+            if dry_run.state != "open":
+                self.control.reopen_dry_run(dry_run_id)
+
+        self.on_shadow(dry_run, work)
+        return self._view(self.control.dry_run(dry_run_id))
+
+    def discard(self, caller: Caller, dry_run_id: str) -> DryRunView:
+        """Ends a dry run and drops its shadow; the recorded statements and the audit stay."""
+        dry_run = self.editable(caller, dry_run_id)
+        self.control.set_dry_run_state(dry_run_id, "discarded", dry_run.state)
+        self.shadows.drop(dry_run_id, dry_run.shadow_id)
+        return self._view(self.control.dry_run(dry_run_id))
+
+    # ------------------------------------------------------------------------------------------------ diff
+
+    def diff(
+        self,
+        caller: Caller,
+        dry_run_id: str,
+        step: int | None = None,
+        page_start: int = 0,
+        page_size: int = 50,
+    ) -> Diff:
+        """The net diff of all kept steps, or one step's own."""
+        dry_run = self.visible(caller, dry_run_id)
+
+        def work(shadow: Shadow, steps: list[Statement]) -> Diff:
+            if step is not None and step not in {s.step for s in steps}:
+                raise NotFound(
+                    f"There is no step {step}.", "Nothing was read.", "Ask for the net diff, or a kept step."
+                )
+            sets = self.set_columns(shadow, steps if step is None else [s for s in steps if s.step == step])
+            if step is not None:
+                return self._step_diff(shadow, step, sets, page_start, page_size)
+            return self.net(shadow, sets, page_start, page_size)
+
+        return self.on_shadow(dry_run, work)
+
+    def net(
+        self, shadow: Shadow, sets: frozenset[tuple[str, str]], page_start: int = 0, page_size: int = 50,
+        *, rehearsal: bool = False,
+    ) -> Diff:  # fmt: skip
+        """The net diff of the steps, or of the rehearsal."""
+        return net_diff(
+            shadow.owner, table_images(shadow), rehearsal=rehearsal, clocks=step_clocks(shadow, None, rehearsal=rehearsal),
+            set_columns=sets, page_start=page_start, page_size=page_size, measures=self.settings.measures,
+        )  # fmt: skip
+
+    def _step_diff(
+        self, shadow: Shadow, step: int, sets: frozenset[tuple[str, str]], page_start: int, page_size: int
+    ) -> Diff:
+        return step_diff(
+            shadow.owner, table_images(shadow), step, clocks=step_clocks(shadow, [step], rehearsal=False),
+            set_columns=sets, page_start=page_start, page_size=page_size, measures=self.settings.measures,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    def surface(self, shadow: Shadow) -> Surface:
+        """What the gate may know for this shadow."""
+        return gate_surface(shadow.fence, shadow.tenant_key, self.settings.allow_functions)
+
+    def recorded(self, shadow: Shadow, steps: Sequence[Statement]) -> list[Recorded]:
+        """The kept statements as the gate sees them again, with their recorded pins."""
+        surface = self.surface(shadow)
+        return [thaw(surface, statement, self.settings.gate_limits) for statement in steps]
+
+    def set_columns(self, shadow: Shadow, steps: Sequence[Statement]) -> frozenset[tuple[str, str]]:
+        """Columns that any of the statements assigns: coarse clock values there are values."""
+        return frozenset(pair for r in self.recorded(shadow, steps) for pair in r.gated.set_columns)
+
+    def visible(self, caller: Caller, dry_run_id: str) -> DryRun:
+        """The dry run when the caller may see it. Raises NotFound, also for other people's."""
+        dry_run = self.control.dry_run(dry_run_id)
+        if dry_run.rep != caller.name and not sees_all(caller):
+            raise NotFound(
+                f"There is no dry run {dry_run_id} of yours.",
+                "Nothing ran.",
+                "list_dry_runs shows the ones you started.",
+            )
+        return dry_run
+
+    def editable(self, caller: Caller, dry_run_id: str) -> DryRun:
+        """The caller's own dry run while its steps may still change. Raises WrongState after that."""
+        dry_run = self.visible(caller, dry_run_id)
+        if dry_run.rep != caller.name:
+            raise NotFound(f"Dry run {dry_run_id} is {dry_run.rep}'s.", "Nothing ran.", "Only its rep may change it.")
+        if dry_run.state not in ("open", "proposed", "escalated"):
+            raise WrongState(
+                f"Dry run {dry_run_id} is {dry_run.state}.",
+                "Nothing ran.",
+                "Start a new dry run for further edits.",
+            )
+        return dry_run
+
+    def on_shadow(self, dry_run: DryRun, work: Callable[[Shadow, list[Statement]], T]) -> T:
+        """Runs `work` on the dry run's shadow, alone; rebuilds the shadow once when it or its snapshot is lost."""
+        try:
+            shadow = self.shadows.get(dry_run)
+            with shadow.lock:
+                return work(shadow, self.control.statements(dry_run.id))
+        except (ShadowExpired, SnapshotGone):
+            shadow = self.rebuild(dry_run)
+            with shadow.lock:
+                return work(shadow, self.control.statements(dry_run.id))
+
+    def rebuild(self, dry_run: DryRun) -> Shadow:
+        """A new shadow on a new snapshot, the recorded statements run again with their recorded values.
+
+        Raises ShadowExpired when the dry run's time is over, StatementFailed when a statement no longer runs.
+        """
+        if dry_run.expires_at < datetime.now(UTC):
+            raise ShadowExpired(
+                f"Dry run {dry_run.id} expired.",
+                "Nothing ran.",
+                "Start a new dry run; the recorded statements are kept.",
+            )
+        self.shadows.drop(dry_run.id, dry_run.shadow_id)
+        shadow, mirror = self.shadows.start(dry_run.tenant_key)
+        try:
+            for statement in self.control.statements(dry_run.id):
+                preload(shadow, statement)
+                recorded = self.recorded(shadow, [statement])[0]
+                run_step(shadow, recorded.gated, statement.step)
+        except BaseException:
+            shadow.close()
+            self.shadows.drop(dry_run.id, shadow.id)
+            raise
+        self.control.update_shadow(
+            dry_run.id, shadow_id=shadow.id, snapshot_id=shadow.snapshot.name if shadow.snapshot else None,
+            mirror_version=mirror, base_at=shadow.snapshot.taken_at if shadow.snapshot else datetime.now(UTC),
+        )  # fmt: skip
+        self.shadows.keep(dry_run.id, shadow)
+        return shadow
+
+    def _view(self, dry_run: DryRun) -> DryRunView:
+        proposal = self.control.latest_proposal(dry_run.id)
+        return DryRunView(
+            id=dry_run.id, tenant_key=dry_run.tenant_key, tenant_label=dry_run.tenant_label, purpose=dry_run.purpose,
+            request=dry_run.request, rep=dry_run.rep, state=dry_run.state,
+            steps=len(self.control.statements(dry_run.id)), created_at=dry_run.created_at,
+            expires_at=dry_run.expires_at, proposal_id=proposal.id if proposal else None,
+        )  # fmt: skip
+
+
+def sees_all(caller: Caller) -> bool:
+    """True for those who answer for other people's dry runs."""
+    return caller.role in ("engineer", "qa", "operator")
+
+
+def thaw(surface: Surface, statement: Statement, limits: GateLimits) -> Recorded:
+    """A recorded statement through the gate again (same text, same fence, same slots), with its recorded pins."""
+    gated = gate(statement.text, tuple(statement.params), surface, limits=limits)
+    pins = tuple(replace(pin, value=kept["value"]) for pin, kept in zip(gated.pins, statement.pins, strict=True))
+    return Recorded(step=statement.step, gated=replace(gated, pins=pins), row_count=statement.row_count)
+
+
+def preload(shadow: Shadow, statement: Statement) -> None:
+    """Puts the values a recorded step drew back in line, in their order."""
+    with shadow.owner.cursor() as cur:
+        cur.executemany(
+            "INSERT INTO shadowdesk.pins(slot, value, reserved) VALUES (%s, %s, true)",
+            [(slot, value) for slot, values in statement.defaults.items() for value in values],
+        )
+
+
+def warnings_of(gated: GatedStatement, ran: Ran) -> tuple[str, ...]:
+    """The gate's warnings, and a hint when no row matched: a common slip."""
+    if gated.kind != "select" and ran.row_count == 0:
+        return (*gated.warnings, "No row matched: the statement changed nothing.")
+    return gated.warnings
+
+
+def query_result(rows: Rows | None) -> QueryResult:
+    """Result rows for people; empty when the statement returned none."""
+    if rows is None:
+        return QueryResult(columns=(), types=(), rows=(), truncated=False)
+    return QueryResult(columns=rows.columns, types=rows.types, rows=rows.rows, truncated=rows.truncated)
+
+
+def statement_view(statement: Statement) -> StatementView:
+    """One recorded statement for people."""
+    return StatementView(
+        step=statement.step, text=statement.text, params=tuple(statement.params),
+        pins=tuple(f"{pin['function']} = {pin['value']}" for pin in statement.pins), reason=statement.reason,
+        tool=statement.tool, row_count=statement.row_count,
+    )  # fmt: skip

@@ -1,0 +1,144 @@
+"""Production as the desk sees it: the reader's connection, the fence of today's schema version, the tenants.
+
+The fence is rebuilt when the catalog's fingerprint changes; nothing here can write.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from mcp_server.errors import ConfigurationInvalid
+from mcp_server.views import TenantHit
+from shadow.catalog import read_catalog, read_fingerprint
+from shadow.errors import SandboxUnavailable, TenantNotFound
+from shadow.fence import Fence, FenceInvalid, FenceRules, build_fence
+from shadow.predicate import base
+from shadow.session import connect
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductionSettings:
+    """Where production is and how its tenancy looks; `applier_url` only where confirmations are replayed."""
+
+    reader_url: str
+    rules: FenceRules
+    applier_url: str | None = None
+    search_path: tuple[str, ...] = field(default=("public",))
+
+
+class Production:
+    """Reads production as `shadowdesk_reader`."""
+
+    def __init__(self, settings: ProductionSettings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._fence: Fence | None = None
+
+    def reader(self) -> psycopg.Connection[tuple[object, ...]]:
+        """A fresh reader connection; SandboxUnavailable's sentences say when there is none to be had."""
+        try:
+            return connect(self.settings.reader_url, self.settings.search_path, application="shadowdesk reader")
+        except psycopg.OperationalError:
+            raise SandboxUnavailable(
+                "Production could not be reached as the reader.",
+                "Nothing was read and nothing was changed.",
+                "Run `shadowdesk doctor`: it names the URL, the role and the mend.",
+            ) from None
+
+    def fence(self) -> Fence:
+        """The fence of production's present schema version. Raises ConfigurationInvalid when the rules do not fit."""
+        with self._lock, self.reader() as conn:
+            fingerprint = read_fingerprint(conn, self.settings.search_path)
+            if self._fence is None or self._fence.catalog.fingerprint != fingerprint:
+                try:
+                    catalog = read_catalog(conn, self.settings.search_path)
+                    self._fence = build_fence(catalog, self.settings.rules)
+                except FenceInvalid as error:
+                    raise ConfigurationInvalid(
+                        str(error),
+                        "Nothing was started.",
+                        "Correct shadowdesk.toml; `shadowdesk fence` shows the result.",
+                    ) from None
+            return self._fence
+
+    def find_tenants(self, text: str, limit: int) -> list[TenantHit]:
+        """Tenants whose key equals `text` or whose label contains it, at most `limit`."""
+        fence = self.fence()
+        table, label = base(fence.tables[fence.root]), fence.label or fence.key
+        pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        query = sql.SQL(
+            "SELECT {key}::text, {label}::text FROM {table} WHERE {key}::text = %(text)s OR {label}::text ILIKE %(pattern)s"
+            " ORDER BY ({key}::text = %(text)s) DESC, {label} LIMIT %(limit)s"
+        ).format(key=sql.Identifier(fence.key), label=sql.Identifier(label), table=table)
+        with self.reader() as conn:
+            rows = conn.execute(query, {"text": text, "pattern": pattern, "limit": limit}).fetchall()
+        return [TenantHit(key=str(key), label=str(label)) for key, label in rows]
+
+    def tenant(self, key: str) -> TenantHit:
+        """The tenant with exactly this key. Raises TenantNotFound."""
+        for hit in self.find_tenants(key, 2) if key else []:
+            if hit.key == key:
+                return hit
+        raise TenantNotFound(
+            "There is no tenant with that key.",
+            "No dry run was started.",
+            "Look the key up with find_tenant and use it as it is written there.",
+        )
+
+    def tenant_of(self, source: str, value: str) -> str:
+        """The tenant that owns the row named by `source` (`contracts.id`) and `value`; a domain tool's declaration.
+
+        Raises TenantNotFound when no row has that value; what another tenant's row holds is never told.
+        """
+        fence = self.fence()
+        table_name, _, column = source.partition(".")
+        table = fence.tables.get(table_name)
+        if table is None or not table.owned or column not in {c.name for c in table.table.columns}:
+            raise ConfigurationInvalid(
+                f"tenant_from {source!r} does not name a column of a tenant's table.",
+                "Nothing ran.",
+                "Correct the tool.",
+            )
+        found = self._owner(fence, table_name, column, value)
+        if found is None:
+            raise TenantNotFound(
+                f"No tenant has a row in {table_name} with that {column}.",
+                "No dry run was started.",
+                "Check the value, or start a dry run for the tenant first.",
+            )
+        return found
+
+    def _owner(self, fence: Fence, table_name: str, column: str, value: str) -> str | None:
+        """Walks the first path up to the tenant column."""
+        name, joins, aliases = table_name, [], 0
+        start = sql.SQL("{} AS a0").format(base(fence.tables[name]))
+        while fence.tables[name].paths:
+            fk = fence.tables[name].paths[0]
+            on = sql.SQL(" AND ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(f"a{aliases + 1}", p), sql.Identifier(f"a{aliases}", c))
+                for c, p in zip(fk.columns, fk.parent_columns, strict=True)
+            )
+            name, aliases = fk.parent, aliases + 1
+            joins.append(
+                sql.SQL(" JOIN {} AS {} ON {}").format(base(fence.tables[name]), sql.Identifier(f"a{aliases}"), on)
+            )
+        query = sql.SQL("SELECT DISTINCT {}::text FROM {}{} WHERE {} = %s::{} LIMIT 2").format(
+            sql.Identifier(f"a{aliases}", str(fence.tables[name].tenant_column)), start, sql.SQL("").join(joins),
+            sql.Identifier("a0", column), sql.SQL(fence.tables[table_name].table.column(column).type),  # type: ignore[arg-type]
+        )  # fmt: skip
+        with self.reader() as conn:
+            try:
+                rows = conn.execute(query, (value,)).fetchall()
+            except psycopg.errors.DataError:
+                return None
+        return str(rows[0][0]) if len(rows) == 1 else None
+
+
+def surface_tables(fence: Fence, named: Sequence[str] | None) -> list[str]:
+    """Names on the surface, or those of `named` that are."""
+    return [
+        n for n, t in fence.tables.items() if t.surface and t.fence_class != "outside" and (named is None or n in named)
+    ]

@@ -1,0 +1,160 @@
+"""Open shadows of this process, one per dry run; rebuilt from the recorded statements when a sandbox lost one.
+
+Used by the desk only. A shadow made by another replica is attached to as long as it lives.
+"""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcp_server.control.records import DryRun
+from mcp_server.production import Production
+from shadow.errors import ShadowExpired
+from shadow.fence import Fence
+from shadow.mirror import ensure_mirror
+from shadow.sandbox import Sandbox
+from shadow.shadow import Shadow, gone
+from shadow.snapshot import Snapshot
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowSettings:
+    """Pool size, how long a snapshot of production is held (seconds), how large a shadow may be (bytes)."""
+
+    pool: int = 2
+    snapshot_max_s: float = 600.0
+    max_bytes: int = 2 << 30
+
+
+class Shadows:
+    """Takes shadows from the sandbox and keeps them open for their dry runs."""
+
+    def __init__(
+        self,
+        production: Production,
+        sandbox: Sandbox,
+        admin_url: str,
+        bin_dir: Path,
+        settings: ShadowSettings,
+    ) -> None:
+        self._production = production
+        self._sandbox = sandbox
+        self._admin_url = admin_url
+        self._bin_dir = bin_dir
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._open: dict[str, Shadow] = {}
+        self._passwords: dict[str, str] = {}
+        self._filling: threading.Thread | None = None
+
+    def warm(self) -> None:
+        """Makes the mirror and fills the pool, so that the first dry run waits for neither."""
+        fence = self._production.fence()
+        mirror = self._mirror(fence)
+        self._sandbox.reap(mirror)
+        self._sandbox.fill(mirror, self._settings.pool)
+
+    def _mirror(self, fence: Fence) -> str:
+        return ensure_mirror(self._admin_url, self._production.settings.reader_url, fence, self._bin_dir)
+
+    def start(self, tenant_key: str, progress: Progress | None = None) -> tuple[Shadow, str]:
+        """A fresh shadow for one tenant and the name of its mirror; rows come on first need."""
+        fence = self._production.fence()
+        if progress:
+            progress("Preparing the mirror of production's schema", 0.2)
+        mirror = self._mirror(fence)
+        if progress:
+            progress("Taking a shadow", 0.6)
+        shadow_id, password = self._sandbox.take(mirror)
+        snapshot = Snapshot(
+            self._production.settings.reader_url, fence.catalog.schemas, max_s=self._settings.snapshot_max_s
+        )
+        shadow = self._connect(shadow_id, password, fence, tenant_key, snapshot)
+        shadow.prepare()
+        self._refill(mirror)
+        return shadow, mirror
+
+    def _connect(
+        self, shadow_id: str, password: str, fence: Fence, tenant_key: str, snapshot: Snapshot | None
+    ) -> Shadow:
+        return Shadow(
+            shadow_id=shadow_id,
+            fence=fence,
+            tenant_key=tenant_key,
+            owner_url=self._sandbox.owner_url(shadow_id),
+            role_url=self._sandbox.role_url(shadow_id, password),
+            reader_url=self._production.settings.reader_url,
+            snapshot=snapshot,
+            search_path=self._production.settings.search_path,
+            max_bytes=self._settings.max_bytes,
+        )
+
+    def keep(self, dry_run_id: str, shadow: Shadow) -> None:
+        """Remembers the open shadow of a dry run."""
+        with self._lock:
+            self._open[dry_run_id] = shadow
+
+    def get(self, dry_run: DryRun) -> Shadow:
+        """The dry run's open shadow. Raises ShadowExpired when this process cannot reach it any more."""
+        with self._lock:
+            shadow = self._open.get(dry_run.id)
+        if shadow is None or shadow.owner.closed or shadow.role.closed:
+            raise gone()
+        if not self._sandbox.exists(shadow.id):
+            self.forget(dry_run.id)
+            raise gone()
+        return shadow
+
+    def forget(self, dry_run_id: str) -> None:
+        """Closes the connections of a dry run's shadow; the shadow itself stays until dropped."""
+        with self._lock:
+            shadow = self._open.pop(dry_run_id, None)
+        if shadow is not None:
+            shadow.close()
+            if shadow.snapshot is not None:
+                shadow.snapshot.close()
+
+    def drop(self, dry_run_id: str, shadow_id: str | None) -> None:
+        """Drops the dry run's shadow, if it is still there."""
+        self.forget(dry_run_id)
+        if shadow_id:
+            self._sandbox.drop(shadow_id)
+
+    def inspector_url(self, shadow_id: str, minutes: int) -> str:
+        """A read-only, expiring login on one shadow. Raises ShadowExpired when it is gone."""
+        if not self._sandbox.exists(shadow_id):
+            raise gone()
+        return self._sandbox.add_inspector(shadow_id, minutes)
+
+    def _refill(self, mirror: str) -> None:
+        """Fills the pool beside the caller's work; the next dry run need not wait for CREATE DATABASE."""
+        with self._lock:
+            if self._settings.pool == 0 or (self._filling is not None and self._filling.is_alive()):
+                return
+            self._filling = threading.Thread(target=self._fill, args=(mirror,), name="shadow pool", daemon=True)
+            self._filling.start()
+
+    def _fill(self, mirror: str) -> None:
+        # A pool that could not be filled only makes the next start slower; that start then reports the reason.
+        with suppress(Exception):
+            self._sandbox.fill(mirror, self._settings.pool)
+
+    def reap(self) -> list[str]:
+        """Drops expired and stray shadows; returns their ids."""
+        return self._sandbox.reap(self._mirror(self._production.fence()))
+
+    def close(self) -> None:
+        """Closes every connection; waits for the pool's thread."""
+        with self._lock:
+            filling, ids = self._filling, list(self._open)
+        if filling is not None:
+            filling.join(timeout=10)
+        for dry_run_id in ids:
+            self.forget(dry_run_id)
+
+
+__all__ = ["Progress", "ShadowExpired", "ShadowSettings", "Shadows"]

@@ -1,0 +1,77 @@
+"""What the gate and the rep may know of the tables: built by the desk from the fence of the dry run."""
+
+from mcp_server.views import ColumnDescription, TableDescription
+from shadow.fence import DIRECT, ROOT, Fence, FencedTable
+from shadow.statement import Surface, SurfaceTable
+
+
+def gate_surface(fence: Fence, tenant_key: str, allow_functions: frozenset[str]) -> Surface:
+    """The gate's view of one tenant's surface."""
+    shown = {name: table for name, table in fence.tables.items() if table.surface and table.fence_class != "outside"}
+    return Surface(
+        tables={name: _table(fence, table) for name, table in shown.items()},
+        tenant_key=tenant_key,
+        functions=fence.catalog.functions,
+        allow_functions=allow_functions,
+        server_version=fence.catalog.server_version,
+        outside=frozenset(fence.tables) - frozenset(shown),
+    )
+
+
+def _table(fence: Fence, table: FencedTable) -> SurfaceTable:
+    columns = table.table.columns
+    return SurfaceTable(
+        name=table.table.name,
+        columns={c.name: c.type for c in columns},
+        key=table.table.key,
+        unique_keys=table.table.unique_keys,
+        unique_with_tenant=tuple(key for key in table.table.unique_keys if _proves_tenant(fence, table, key)),
+        not_null=frozenset(c.name for c in columns if c.not_null),
+        tenant_column=table.tenant_column if table.fence_class in (ROOT, DIRECT) else None,
+        writable=table.writable,
+        fence_class=table.fence_class,
+        defaults={c.name: c.default for c in columns if c.default is not None},
+    )
+
+
+def _proves_tenant(fence: Fence, table: FencedTable, key: frozenset[str]) -> bool:
+    """True when a row with this key can only be the tenant's: it holds the tenant column or a fenced parent's key.
+
+    ON CONFLICT on any other unique key would act on another tenant's hidden row (notes on security, design 4.6).
+    """
+    if table.fence_class in (ROOT, DIRECT):
+        return table.tenant_column in key
+    return any(set(fk.columns) <= key for fk in table.paths)
+
+
+def describe(fence: Fence, names: list[str]) -> list[TableDescription]:
+    """The named tables in words for reps and models; definitions only, never rows."""
+    return [_describe(fence, fence.tables[name]) for name in names]
+
+
+def _describe(fence: Fence, table: FencedTable) -> TableDescription:
+    notes = {
+        "shared": "Shared with other tenants: read-only here.",
+        "root": "The tenant's own row.",
+    }
+    note = notes.get(table.fence_class, "")
+    if table.owned and not table.writable:
+        note = "Read-only: its rows have no key to verify them by."
+    return TableDescription(
+        table=table.table.name,
+        fence_class=table.fence_class,
+        writable=table.writable,
+        columns=tuple(
+            ColumnDescription(
+                name=c.name, type=c.type, nullable=not c.not_null, key=c.name in table.table.key,
+                has_default=bool(c.default or c.identity or c.name == table.tenant_column),
+            )
+            for c in table.table.columns
+        ),
+        references=tuple(
+            f"{', '.join(fk.columns)} -> {fk.parent}.{', '.join(fk.parent_columns)}"
+            for fk in table.table.foreign_keys
+            if fence.tables[fk.parent].surface
+        ),
+        note=note,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""Copies the tenant's rows of chosen tables from production into a shadow, by COPY at libpq level.
+
+Called by `Shadow.ensure` on first need; triggers and key checks are off during the load (session_replication_role).
+"""
+
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from shadow.errors import QuotaExceeded
+from shadow.fence import SINK, Fence, FencedTable
+from shadow.predicate import Predicates, base
+
+_BLOCK = 256 * 1024
+#: From this many expected rows on, indexes are built after the load instead of row by row.
+_BULK_ROWS = 20_000
+_ANALYZE_ROWS = 2_000
+
+
+def clone_table(
+    source: psycopg.Connection[Any],
+    target: psycopg.Connection[Any],
+    fence: Fence,
+    tenant_key: str,
+    table: FencedTable,
+    max_bytes: int,
+) -> int:
+    """Copies one table's rows inside the fence; returns how many. Sinks stay empty.
+
+    Both sides write and read Postgres' text format, so versions may differ. Raises QuotaExceeded when the rows
+    would exceed `max_bytes`; the caller's transaction on `target` then undoes the load.
+    """
+    if table.fence_class == SINK:
+        return 0
+    columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in table.table.columns if not c.generated)
+    condition = Predicates(fence, tenant_key).member(table, "t")
+    read = sql.SQL("COPY (SELECT {} FROM {} AS t WHERE {}) TO STDOUT").format(columns, base(table), condition)
+    write = sql.SQL("COPY {} ({}) FROM STDIN").format(base(table), columns)
+    bulk = table.table.estimated_rows >= _BULK_ROWS
+    if bulk:
+        _set_indexes_ready(target, table, ready=False)
+    rows = _pipe(source, target, read.as_bytes(source), write.as_bytes(target), table, max_bytes)
+    if bulk:
+        _set_indexes_ready(target, table, ready=True)
+        target.execute(sql.SQL("REINDEX TABLE {}").format(base(table)))
+    if rows >= _ANALYZE_ROWS:
+        target.execute(sql.SQL("ANALYZE {}").format(base(table)))
+    _advance_sequences(source, target, table)
+    return rows
+
+
+def _set_indexes_ready(target: psycopg.Connection[Any], table: FencedTable, *, ready: bool) -> None:
+    """Marks the table's indexes as not maintained during the load; REINDEX then builds them at once.
+
+    Only ever done to a table of a throw-away shadow, inside the load's transaction.
+    """
+    target.execute(
+        "UPDATE pg_index SET indisready = %s WHERE indrelid = %s::regclass",
+        (ready, base(table).as_string(target)),
+    )
+
+
+def _pipe(
+    source: psycopg.Connection[Any],
+    target: psycopg.Connection[Any],
+    read: bytes,
+    write: bytes,
+    table: FencedTable,
+    max_bytes: int,
+) -> int:
+    """Blocks of COPY data from connection to connection; no row is parsed here."""
+    copied = 0
+    with source.cursor() as reading, target.cursor() as writing:
+        with reading.copy(read) as out, writing.copy(write) as into:
+            for chunk in _blocks(out):
+                copied += len(chunk)
+                if copied > max_bytes:
+                    raise QuotaExceeded(
+                        f"The tenant's rows of {table.table.name} are larger than a shadow may hold.",
+                        "They were not loaded and nothing was changed.",
+                        "Ask the operator to raise sandbox.max_shadow_mb.",
+                    )
+                into.write(chunk)
+        return max(writing.rowcount, 0)
+
+
+def _blocks(out: psycopg.Copy) -> Any:
+    """libpq hands out one row a time; bigger blocks make fewer calls on the other side."""
+    gathered: list[bytes] = []
+    size = 0
+    for piece in out:
+        data = bytes(piece)
+        gathered.append(data)
+        size += len(data)
+        if size >= _BLOCK:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
+
+
+def _advance_sequences(source: psycopg.Connection[Any], target: psycopg.Connection[Any], table: FencedTable) -> None:
+    """Sequences that triggers draw from start where production's stand, so that new keys meet no loaded row."""
+    for column in table.table.columns:
+        if column.sequence is None:
+            continue
+        name = sql.Identifier(*column.sequence)
+        row = source.execute(sql.SQL("SELECT last_value, is_called FROM {}").format(name)).fetchone()
+        if row:
+            target.execute("SELECT setval(%s::regclass, %s, %s)", (name.as_string(target), row[0], row[1]))

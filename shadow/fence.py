@@ -1,0 +1,269 @@
+"""The fence: which rows of which tables belong to a tenant, derived from foreign keys and corrected by the operator.
+
+Built once per schema version by the desk; `predicate.py` turns it into SQL, `certificate` prints it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from shadow.catalog import Catalog, ForeignKey, Table
+
+ROOT, DIRECT, REACHED, SHARED, SINK, OUTSIDE = "root", "direct", "reached", "shared", "sink", "outside"
+OWNED = frozenset({ROOT, DIRECT, REACHED})
+_WRITES = re.compile(r"\binsert\s+into\s+(?:only\s+)?((?:\"[^\"]+\"|\w+)(?:\.(?:\"[^\"]+\"|\w+))?)", re.IGNORECASE)
+_VIA = re.compile(r"^\s*([\w, ]+?)\s*->\s*([\w.]+?)\.([\w, ]+|\([\w, ]+\))\s*$")
+
+
+class FenceInvalid(ValueError):
+    """The operator's rules do not fit the catalog; the text names the rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRule:
+    """One correction from TOML; None leaves what the catalog says."""
+
+    fence_class: str | None = None
+    column: str | None = None
+    via: str | None = None
+    rows: str | None = None
+    surface: bool | None = None
+    when: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FenceRules:
+    """The operator's tenancy: root table, its key and label, an optional tenant column name, corrections."""
+
+    root: str
+    key: str = "id"
+    label: str | None = None
+    tenant_column: str | None = None
+    tables: Mapping[str, TableRule] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FencedTable:
+    """One table's class; `paths` lead to the tenant (reached), `links` point at owned tables (checked too)."""
+
+    table: Table
+    fence_class: str
+    tenant_column: str | None = None
+    paths: tuple[ForeignKey, ...] = ()
+    links: tuple[ForeignKey, ...] = ()
+    when: str | None = None
+    whole: bool = False
+    surface: bool = True
+    corrected: bool = False
+
+    @property
+    def owned(self) -> bool:
+        """True when the rows are the tenant's own."""
+        return self.fence_class in OWNED
+
+    @property
+    def writable(self) -> bool:
+        """True when statements may write it: owned, on the surface, and with a key to verify by."""
+        return self.owned and self.surface and bool(self.table.key) and self.table.kind == "r"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fence:
+    """Every app table's class for one schema version."""
+
+    root: str
+    key: str
+    label: str | None
+    tables: Mapping[str, FencedTable]
+    catalog: Catalog
+
+    def children(self, parent: str) -> list[tuple[FencedTable, ForeignKey]]:
+        """Tables whose foreign keys lead to `parent`, with the key."""
+        return [(t, fk) for t in self.tables.values() for fk in t.table.foreign_keys if fk.parent == parent]
+
+
+def build_fence(catalog: Catalog, rules: FenceRules) -> Fence:
+    """Classes from the catalog, then the operator's corrections; FenceInvalid when a rule names nothing."""
+    if rules.root not in catalog.tables:
+        raise FenceInvalid(f"[fence] root: there is no table {rules.root!r} in schemas {', '.join(catalog.schemas)}.")
+    if rules.key not in {c.name for c in catalog.tables[rules.root].columns}:
+        raise FenceInvalid(f"[fence] key: table {rules.root!r} has no column {rules.key!r}.")
+    for name in rules.tables:
+        if name not in catalog.tables:
+            raise FenceInvalid(f"[fence.tables.{name}]: there is no such table.")
+    fenced = {rules.root: FencedTable(table=catalog.tables[rules.root], fence_class=ROOT, tenant_column=rules.key)}
+    _add_direct(fenced, catalog, rules)
+    _add_reached(fenced, catalog, rules)
+    fenced = {name: replace(t, links=_links(t, fenced)) for name, t in fenced.items()}
+    _add_shared(fenced, catalog, rules)
+    _add_sinks(fenced, catalog, rules)
+    for name, table in catalog.tables.items():
+        fenced.setdefault(name, FencedTable(table=table, fence_class=OUTSIDE, surface=False))
+    tables = {name: _correct(fenced[name], rules.tables.get(name)) for name in sorted(fenced)}
+    return Fence(root=rules.root, key=rules.key, label=rules.label, tables=tables, catalog=catalog)
+
+
+def _class_rule(rules: FenceRules, name: str) -> str | None:
+    rule = rules.tables.get(name)
+    return rule.fence_class if rule else None
+
+
+def _add_direct(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:
+    for name, table in catalog.tables.items():
+        wanted = _class_rule(rules, name)
+        if name == rules.root or wanted not in (None, DIRECT):
+            continue
+        rule = rules.tables.get(name)
+        column = rule.column if rule and rule.column else None
+        if column is None:
+            keys = [fk for fk in table.foreign_keys if fk.parent == rules.root and fk.parent_columns == (rules.key,)]
+            column = keys[0].columns[0] if keys and not (rule and rule.via) else None
+        if column is None and rules.tenant_column in {c.name for c in table.columns}:
+            column = rules.tenant_column
+        if column is None:
+            if wanted == DIRECT:
+                raise FenceInvalid(f"[fence.tables.{name}]: class direct needs `column`, the tenant's column.")
+            continue
+        if column not in {c.name for c in table.columns}:
+            raise FenceInvalid(f"[fence.tables.{name}] column: there is no column {column!r}.")
+        fenced[name] = FencedTable(
+            table=table, fence_class=DIRECT, tenant_column=column, when=rule.when if rule else None
+        )
+
+
+def _add_reached(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:
+    """Level by level outwards from the tenant, so that every path leads strictly nearer and none is a cycle."""
+    while True:
+        level: dict[str, FencedTable] = {}
+        for name, table in catalog.tables.items():
+            if name in fenced or _class_rule(rules, name) not in (None, REACHED):
+                continue
+            rule = rules.tables.get(name)
+            links = (_declared(rule.via, name, catalog),) if rule and rule.via else table.foreign_keys
+            paths = tuple(fk for fk in links if fk.parent in fenced)
+            if paths:
+                when = rule.when if rule else None
+                level[name] = FencedTable(table=table, fence_class=REACHED, paths=paths, when=when)
+        if not level:
+            return
+        fenced.update(level)
+
+
+def _declared(via: str, name: str, catalog: Catalog) -> ForeignKey:
+    """`contract_id -> contracts.id` as a foreign key that the database does not have."""
+    match = _VIA.match(via)
+    if not match or match[2] not in catalog.tables:
+        raise FenceInvalid(f"[fence.tables.{name}] via: write it as `column -> table.column`, got {via!r}.")
+    columns = tuple(c.strip() for c in match[1].split(","))
+    parents = tuple(c.strip() for c in match[3].strip("()").split(","))
+    known = {c.name for c in catalog.tables[name].columns}
+    known_parents = {c.name for c in catalog.tables[match[2]].columns}
+    if len(columns) != len(parents) or not set(columns) <= known or not set(parents) <= known_parents:
+        raise FenceInvalid(f"[fence.tables.{name}] via: {via!r} names columns that do not exist or do not pair up.")
+    return ForeignKey(
+        name=f"declared_{name}", columns=columns, parent=match[2], parent_columns=parents,
+        on_delete="a", on_update="a", deferred=False,
+    )  # fmt: skip
+
+
+def _links(table: FencedTable, fenced: Mapping[str, FencedTable]) -> tuple[ForeignKey, ...]:
+    """Foreign keys into owned tables that membership alone does not already prove."""
+    sole_path = table.paths[0] if len(table.paths) == 1 else None
+    proven = (table.tenant_column,) if table.fence_class == DIRECT else None
+    return tuple(
+        fk
+        for fk in table.table.foreign_keys
+        if fk.parent in fenced and fk != sole_path
+        and not (proven == fk.columns and fenced[fk.parent].fence_class == ROOT)
+    )  # fmt: skip
+
+
+def _add_shared(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:
+    """Tables that owned rows refer to, and the tables those refer to in turn: read-only company."""
+    frontier = list(fenced.values())
+    for name, rule in rules.tables.items():
+        if rule.fence_class == SHARED and name not in fenced:
+            fenced[name] = FencedTable(table=catalog.tables[name], fence_class=SHARED, whole=rule.rows == "all")
+            frontier.append(fenced[name])
+    while frontier:
+        table = frontier.pop()
+        for fk in table.table.foreign_keys:
+            if fk.parent in fenced or _class_rule(rules, fk.parent) not in (None, SHARED):
+                continue
+            rule = rules.tables.get(fk.parent)
+            shared = FencedTable(
+                table=catalog.tables[fk.parent], fence_class=SHARED, whole=bool(rule and rule.rows == "all")
+            )
+            fenced[fk.parent] = shared
+            frontier.append(shared)
+
+
+def trigger_targets(table: Table, catalog: Catalog) -> set[str]:
+    """Table names that the trigger functions of `table` insert into, as far as their sources say."""
+    found: set[str] = set()
+    for trigger in table.triggers:
+        for written in _WRITES.findall(trigger.source):
+            parts = [part.strip('"') for part in re.findall(r'"[^"]+"|\w+', written)]
+            names = (".".join(parts), parts[-1])
+            found.update(name for name in names if name in catalog.tables)
+    return found
+
+
+def trigger_mentions(table: Table, catalog: Catalog) -> set[str]:
+    """Table names that stand anywhere in the trigger sources of `table` or of the routines they name."""
+    sources = [trigger.source for trigger in table.triggers]
+    for name, source in catalog.routines.items():
+        if any(re.search(rf"\b{re.escape(name)}\s*\(", text) for text in sources):
+            sources.append(source)
+    words = {word.lower() for text in sources for word in re.findall(r"\w+", text)}
+    return {name for name, other in catalog.tables.items() if other.relation.lower() in words}
+
+
+def _add_sinks(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:
+    for table in list(fenced.values()):
+        for name in trigger_targets(table.table, catalog):
+            if name not in fenced and _class_rule(rules, name) in (None, SINK):
+                fenced[name] = FencedTable(table=catalog.tables[name], fence_class=SINK, surface=False)
+    for name, rule in rules.tables.items():
+        if rule.fence_class == SINK and name not in fenced:
+            fenced[name] = FencedTable(table=catalog.tables[name], fence_class=SINK, surface=False)
+
+
+def _correct(table: FencedTable, rule: TableRule | None) -> FencedTable:
+    if rule is None:
+        return table
+    surface = table.surface if rule.surface is None else rule.surface and table.surface
+    return replace(table, surface=surface, corrected=True)
+
+
+def certificate(fence: Fence) -> str:
+    """The fence in words, one table a paragraph: class, how it is reached, which edges are checked or cut."""
+    lines = [f"Fence of schema version {fence.catalog.fingerprint[:12]}: root {fence.root}.{fence.key}", ""]
+    for name, table in fence.tables.items():
+        marks = [mark for mark, on in (("corrected", table.corrected), ("hidden", not table.surface)) if on]
+        lines.append(f"{name}: {table.fence_class}" + (f" ({', '.join(marks)})" if marks else ""))
+        lines.extend(f"    {sentence}" for sentence in _sentences(fence, table))
+    return "\n".join(lines) + "\n"
+
+
+def _sentences(fence: Fence, table: FencedTable) -> list[str]:
+    found = []
+    if table.tenant_column:
+        found.append(f"rows where {table.tenant_column} is the tenant's key")
+    found.extend(f"path  {_edge(fk)}" for fk in table.paths)
+    found.extend(f"check {_edge(fk)}: must point inside the fence or be NULL" for fk in table.links)
+    followed = {fk.name for fk in (*table.paths, *table.links)}
+    for fk in table.table.foreign_keys:
+        if fk.name not in followed and fk.parent != table.table.name and not table.tenant_column == fk.columns[0]:
+            found.append(f"cut   {_edge(fk)}: {fence.tables[fk.parent].fence_class}")
+    if table.fence_class == SHARED:
+        found.append("all rows, read-only" if table.whole else "rows the tenant's rows refer to, read-only")
+    if table.fence_class == SINK:
+        found.append("written by triggers only: empty in the shadow, new rows counted")
+    if table.owned and not table.writable and table.surface:
+        found.append("read-only: no primary key and no unique NOT NULL index to verify rows by")
+    return found
+
+
+def _edge(fk: ForeignKey) -> str:
+    return f"({', '.join(fk.columns)}) -> {fk.parent}({', '.join(fk.parent_columns)})"

@@ -1,0 +1,52 @@
+"""The ephemeral fence schema: one view per named table, made and dropped inside the replay's own transaction.
+
+Called by `replay.py` only. Nothing persists on production, so no view ever blocks the app's migrations (design 3).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from shadow.fence import Fence
+from shadow.predicate import view_statements
+from shadow.shadow import slot_name
+
+
+def make_fence_schema(
+    conn: psycopg.Connection[Any],
+    schema: str,
+    fence: Fence,
+    tenant_key: str,
+    tables: Sequence[str],
+    draws: Mapping[str, tuple[str, ...]],
+) -> None:
+    """Views over `tables` in `schema`; omitted columns pop the recorded values in the recorded order.
+
+    A list popped beyond its end gives NULL, which the column or the comparison then refuses.
+    """
+    conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    for number, name in enumerate(sorted(tables)):
+        table = fence.tables[name]
+        defaults = {}
+        for column in table.table.columns:
+            values = draws.get(slot_name(name, column.name))
+            if values and table.owned:
+                counter = sql.Identifier(schema, f"popped_{number}_{column.name}"[:60])
+                conn.execute(sql.SQL("CREATE SEQUENCE {}").format(counter))
+                defaults[column.name] = sql.SQL("({}::{}[])[nextval({}::regclass)]").format(
+                    sql.Literal(_array(values)), sql.SQL(column.type), sql.Literal(counter.as_string(conn))  # type: ignore[arg-type]
+                )  # fmt: skip
+        for statement in view_statements(fence, tenant_key, table, schema, defaults, shared_as_loaded=False):
+            conn.execute(statement)
+
+
+def _array(values: Sequence[str]) -> str:
+    """Postgres' own array spelling of a list of texts (docs 8.15.2)."""
+    return "{" + ",".join('"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values) + "}"
+
+
+def drop_fence_schema(conn: psycopg.Connection[Any], schema: str) -> None:
+    """Takes the schema away again before COMMIT."""
+    conn.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))

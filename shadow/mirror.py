@@ -1,0 +1,132 @@
+"""The mirror: a template database holding one production schema version's definitions and no rows.
+
+Made by the desk when production's fingerprint is new: `pg_dump --schema-only` piped into the matching `psql`, then
+our bookkeeping; functions lose SECURITY DEFINER, so that none acts with more than the shadow's own rights.
+"""
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from shadow.errors import SandboxUnavailable
+from shadow.fence import Fence
+from shadow.sql import block
+
+_LOCK = 0x5344_0001
+_SETTINGS = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "dbname": "PGDATABASE",
+}
+
+
+def mirror_name(fence: Fence) -> str:
+    """The template database's name: changes with production's schema and with our bookkeeping."""
+    text = fence.catalog.fingerprint + block("bookkeeping") + str(fence.catalog.server_version)
+    return f"mirror_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def ensure_mirror(admin_url: str, reader_url: str, fence: Fence, bin_dir: Path) -> str:
+    """The mirror's database name, made first when the sandbox has none for this schema version.
+
+    Raises SandboxUnavailable when production's definitions cannot be dumped or restored; a half-made mirror is
+    never used (it is renamed into place when complete).
+    """
+    name = mirror_name(fence)
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        if _exists(admin, name):
+            return name
+        admin.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        try:
+            if not _exists(admin, name):
+                _make(admin, admin_url, reader_url, fence, bin_dir, name)
+        finally:
+            admin.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+    return name
+
+
+def _exists(admin: psycopg.Connection[Any], name: str) -> bool:
+    return admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None
+
+
+def _make(
+    admin: psycopg.Connection[Any], admin_url: str, reader_url: str, fence: Fence, bin_dir: Path, name: str
+) -> None:
+    building = f"{name}_building"
+    admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(building)))
+    admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(building)))
+    target = make_conninfo(admin_url, dbname=building)
+    _restore(_dump(reader_url, bin_dir), target, bin_dir)
+    with psycopg.connect(target, autocommit=True) as conn:
+        _harden(conn, fence)
+        conn.execute(block("bookkeeping"))
+    admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(building)))
+    admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(building), sql.Identifier(name)))
+
+
+def _environment(url: str) -> dict[str, str]:
+    """The connection by environment: a password never stands in the process list."""
+    parts = conninfo_to_dict(url)
+    known = {_SETTINGS[key]: str(value) for key, value in parts.items() if key in _SETTINGS and value is not None}
+    return {**os.environ, "LC_ALL": "C", **known}
+
+
+def _dump(reader_url: str, bin_dir: Path) -> bytes:
+    arguments = [
+        str(bin_dir / "pg_dump"), "--schema-only", "--no-owner", "--no-privileges", "--no-publications",
+        "--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--exclude-schema=shadowdesk",
+        "--exclude-schema=fence_*",
+    ]  # fmt: skip
+    done = subprocess.run(arguments, env=_environment(reader_url), capture_output=True, check=False)
+    if done.returncode != 0:
+        raise SandboxUnavailable(
+            f"Production's definitions could not be read: {_last_line(done.stderr)}.",
+            "No shadow was made and production was not changed.",
+            "Run `shadowdesk doctor`: the reader needs SELECT on every app table, and pg_dump must not be older than the server.",
+        )
+    return done.stdout
+
+
+def _restore(dump: bytes, target: str, bin_dir: Path) -> None:
+    arguments = [str(bin_dir / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction"]
+    done = subprocess.run(arguments, input=dump, env=_environment(target), capture_output=True, check=False)
+    if done.returncode != 0:
+        raise SandboxUnavailable(
+            f"The sandbox could not take production's definitions: {_last_line(done.stderr)}.",
+            "No shadow was made and production was not changed.",
+            "If an extension is missing, point `sandbox.url` at a server that has it.",
+        )
+
+
+def _last_line(stderr: bytes) -> str:
+    """The first error line of psql or pg_dump, which names definitions, never rows (no rows are read)."""
+    lines = [line for line in stderr.decode(errors="replace").splitlines() if "rror" in line]
+    return (lines or stderr.decode(errors="replace").splitlines() or ["no message"])[0][:300]
+
+
+def _harden(conn: psycopg.Connection[Any], fence: Fence) -> None:
+    definers = conn.execute(
+        "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+        " WHERE p.prosecdef AND n.nspname = ANY(%s)", (list(fence.catalog.schemas),)
+    ).fetchall()  # fmt: skip
+    for (signature,) in definers:
+        conn.execute(f"ALTER ROUTINE {signature} SECURITY INVOKER")
+    events = conn.execute("SELECT evtname FROM pg_event_trigger").fetchall()
+    for (event,) in events:
+        conn.execute(sql.SQL("DROP EVENT TRIGGER {}").format(sql.Identifier(event)))
+    # Steps commit one by one: checks of deferred keys wait for the rehearsal's one transaction (design 4.5).
+    checks = conn.execute(
+        "SELECT t.tgrelid::regclass::text, t.tgname FROM pg_trigger t JOIN pg_constraint k ON k.oid = t.tgconstraint"
+        " JOIN pg_proc p ON p.oid = t.tgfoid WHERE k.contype = 'f' AND k.condeferred"
+        " AND p.proname IN ('RI_FKey_check_ins', 'RI_FKey_check_upd', 'RI_FKey_noaction_del', 'RI_FKey_noaction_upd')"
+    ).fetchall()
+    for relation, trigger in checks:
+        conn.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER {}").format(sql.SQL(relation), sql.Identifier(trigger)))

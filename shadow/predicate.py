@@ -1,0 +1,129 @@
+"""The fence as SQL: which rows are the tenant's, and the views that both sides run statements through.
+
+Called by the clone (which rows to copy), the shadow's surface and production's fence schema (design 4.6): one
+generator, so that what a view cannot do on production is refused in the shadow already.
+"""
+
+from collections.abc import Mapping
+from itertools import count
+
+from psycopg import sql
+
+from shadow.catalog import ForeignKey
+from shadow.fence import DIRECT, ROOT, SHARED, Fence, FencedTable
+
+
+class Predicates:
+    """Predicates for one tenant; the tenant's key is a literal, never a setting that a statement could change."""
+
+    def __init__(self, fence: Fence, tenant_key: str) -> None:
+        self._fence = fence
+        root = fence.tables[fence.root].table
+        self._key_type = root.column(fence.key).type
+        self._literal = sql.SQL("{}::{}").format(sql.Literal(tenant_key), sql.SQL(self._key_type))  # type: ignore[arg-type]
+        self._numbers = count(1)
+
+    @property
+    def tenant_literal(self) -> sql.Composed:
+        """The tenant's key as a typed literal."""
+        return self._literal
+
+    def member(self, table: FencedTable, alias: str) -> sql.Composable:
+        """True for the rows that belong to the tenant (owned) or that its rows refer to (shared)."""
+        if table.fence_class in (ROOT, DIRECT):
+            column = sql.Identifier(alias, str(table.tenant_column))
+            return self._when(table, sql.SQL("{} = {}").format(column, self._literal))
+        if table.fence_class == SHARED:
+            return sql.SQL("true") if table.whole else self._referenced(table, alias, frozenset({table.table.name}))
+        either = [self._parent_exists(table, fk, alias) for fk in table.paths]
+        return self._when(table, sql.SQL("({})").format(sql.SQL(" OR ").join(either)))
+
+    def inside(self, table: FencedTable, alias: str) -> sql.Composable:
+        """Membership, and every link into an owned table NULL or pointing at one of the tenant's rows."""
+        checks = [self.member(table, alias)]
+        for fk in table.links:
+            nulls = [sql.SQL("{} IS NULL").format(sql.Identifier(alias, column)) for column in fk.columns]
+            checks.append(
+                sql.SQL("({} OR {})").format(sql.SQL(" OR ").join(nulls), self._parent_exists(table, fk, alias))
+            )
+        return sql.SQL(" AND ").join(checks)
+
+    def _when(self, table: FencedTable, condition: sql.Composable) -> sql.Composable:
+        if not table.when:
+            return condition
+        return sql.SQL("({} AND ({}))").format(condition, sql.SQL(table.when))  # type: ignore[arg-type]
+
+    def _parent_exists(self, table: FencedTable, fk: ForeignKey, alias: str) -> sql.Composable:
+        parent = self._fence.tables[fk.parent]
+        inner = f"p{next(self._numbers)}"
+        return self._exists(parent, inner, [
+            sql.SQL("{} = {}").format(sql.Identifier(inner, theirs), sql.Identifier(alias, ours))
+            for ours, theirs in zip(fk.columns, fk.parent_columns, strict=True)
+        ], self.member(parent, inner))  # fmt: skip
+
+    def _referenced(self, table: FencedTable, alias: str, seen: frozenset[str]) -> sql.Composable:
+        """Rows of a shared table that the tenant's rows lead to; a cycle of shared tables is cut where it closes."""
+        ways: list[sql.Composable] = []
+        for child, fk in self._fence.children(table.table.name):
+            if not (child.owned or (child.fence_class == SHARED and child.table.name not in seen)):
+                continue
+            inner = f"c{next(self._numbers)}"
+            keys = [
+                sql.SQL("{} = {}").format(sql.Identifier(inner, theirs), sql.Identifier(alias, ours))
+                for theirs, ours in zip(fk.columns, fk.parent_columns, strict=True)
+            ]
+            if child.owned or child.whole:
+                condition = self.member(child, inner)
+            else:
+                condition = self._referenced(child, inner, seen | {child.table.name})
+            ways.append(self._exists(child, inner, keys, condition))
+        return sql.SQL("({})").format(sql.SQL(" OR ").join(ways)) if ways else sql.SQL("false")
+
+    def _exists(
+        self, table: FencedTable, alias: str, keys: list[sql.Composed], condition: sql.Composable
+    ) -> sql.Composable:
+        return sql.SQL("EXISTS (SELECT 1 FROM {} AS {} WHERE {} AND {})").format(
+            base(table), sql.Identifier(alias), sql.SQL(" AND ").join(keys), condition
+        )
+
+
+def base(table: FencedTable) -> sql.Identifier:
+    """The table itself, schema-qualified."""
+    return sql.Identifier(table.table.schema, table.table.relation)
+
+
+def view_statements(
+    fence: Fence,
+    tenant_key: str,
+    table: FencedTable,
+    schema: str,
+    defaults: Mapping[str, sql.Composable],
+    *,
+    shared_as_loaded: bool,
+) -> list[sql.Composed]:
+    """CREATE VIEW and its column defaults for one table in `schema`.
+
+    `defaults` gives the expression drawn for an omitted column; it wins over the table's own default on INSERT
+    (Postgres docs, CREATE VIEW: updatable views). The tenant column defaults to the tenant's key. In a shadow a
+    shared table holds the referenced rows only (`shared_as_loaded`): its view need not look for the references,
+    whose tables may not be loaded; a difference this could make is caught by the replay's comparison.
+    """
+    predicates = Predicates(fence, tenant_key)
+    view = sql.Identifier(schema, table.table.relation)
+    columns = sql.SQL(", ").join(sql.Identifier("t", c.name) for c in table.table.columns)
+    loaded = shared_as_loaded and table.fence_class == SHARED
+    condition = sql.SQL("true") if loaded else predicates.inside(table, "t")
+    check = sql.SQL(" WITH CASCADED CHECK OPTION") if table.owned else sql.SQL("")
+    statements = [
+        sql.SQL("CREATE VIEW {} WITH (security_barrier = true) AS SELECT {} FROM {} AS t WHERE {}{}").format(
+            view, columns, base(table), condition, check
+        )
+    ]
+    chosen = dict(defaults)
+    if table.fence_class == DIRECT and table.tenant_column is not None:
+        chosen[table.tenant_column] = predicates.tenant_literal
+    for column, expression in chosen.items():
+        statements.append(
+            sql.SQL("ALTER VIEW {} ALTER COLUMN {} SET DEFAULT {}").format(view, sql.Identifier(column), expression)
+        )
+    return statements

@@ -1,0 +1,271 @@
+"""The replay: one production transaction that runs the recorded statements and proves their effect, or changes nothing.
+
+Called by the desk after a person confirmed; the order of the steps is design 4.6. Either production ends in exactly
+the confirmed rows and holds a receipt, or the transaction is rolled back.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from shadow.catalog import read_fingerprint
+from shadow.counters import Counters, difference, read_counters
+from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, ShadowError
+from shadow.fence import Fence
+from shadow.fence_views import drop_fence_schema, make_fence_schema
+from shadow.rehearsal import Recorded
+from shadow.replay_rows import Mismatch, TouchedRow, divergence, drift, generated_key
+from shadow.run import clock_texts, execute
+from shadow.session import connect
+from shadow.sql import block
+from shadow.statement import render
+
+_RETRIES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """Everything the replay needs of a proposal; nothing in it can change after the person saw it."""
+
+    proposal_id: str
+    digest: str
+    tenant_key: str
+    confirmed_by: str
+    statements: tuple[Recorded, ...]
+    row_counts: tuple[int, ...]
+    draws: Mapping[str, tuple[str, ...]]
+    counters: Counters
+    rows: Sequence[TouchedRow]
+    fingerprint: str
+    changed_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """The row in production's shadowdesk.receipts; its presence is the answer to "did it happen?"."""
+
+    proposal_id: str
+    digest: str
+    tenant_key: str
+    rows: int
+    confirmed_by: str
+    applied_at: datetime
+    transaction_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayLimits:
+    """How long the replay may wait for locks and run a statement, in seconds."""
+
+    lock_timeout_s: float = 5.0
+    statement_timeout_s: float = 60.0
+
+
+def replay(applier_url: str, fence: Fence, frozen: Frozen, search_path: Sequence[str], limits: ReplayLimits) -> Receipt:
+    """Replays once; a second call for the same proposal returns the first receipt and runs nothing.
+
+    Raises Drifted, Diverged or ReplayPostponed (all rolled back), or OutcomeUnknown when the connection broke in
+    COMMIT: `find_receipt` then answers.
+    """
+    conn = connect(applier_url, search_path, application=f"shadowdesk replay {frozen.proposal_id}")
+    try:
+        for _ in range(_RETRIES):
+            try:
+                return _once(conn, fence, frozen, limits)
+            except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
+                conn.execute("ROLLBACK")
+        raise _postponed("other writers kept changing the same rows")
+    except psycopg.Error as error:
+        if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
+            raise  # not the server's answer but a fault of ours
+        raise _refused(error) from None
+    finally:
+        with suppress(psycopg.Error):
+            conn.close()
+
+
+def _once(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: ReplayLimits) -> Receipt:
+    conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    try:
+        conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{int(limits.lock_timeout_s * 1000)}ms",))
+        conn.execute(
+            "SELECT set_config('statement_timeout', %s, true)",
+            (f"{int(limits.statement_timeout_s * 1000)}ms",),
+        )
+        try:
+            receipt = _write_receipt(conn, frozen)
+        except psycopg.errors.UniqueViolation:
+            conn.execute("ROLLBACK")
+            return _already(conn, frozen)
+        _replay_in(conn, fence, frozen)
+    except BaseException:
+        with suppress(psycopg.Error):
+            conn.execute("ROLLBACK")
+        raise
+    _commit(conn, frozen)
+    return receipt
+
+
+def _replay_in(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen) -> None:
+    """The steps between receipt and COMMIT, in the order of design 4.6."""
+    if read_fingerprint(conn, fence.catalog.schemas) != frozen.fingerprint:
+        raise _drifted([Mismatch(table="schema", key=(), column=None, how="production's definitions changed")])
+    schema = f"fence_{secrets.token_hex(6)}"
+    named = sorted({t for r in frozen.statements for t in r.gated.reads | r.gated.writes})
+    make_fence_schema(conn, schema, fence, frozen.tenant_key, named, frozen.draws)
+    keyed = [row for row in frozen.rows if not generated_key(fence, row)]
+    if mismatches := drift(conn, fence, keyed):
+        raise _drifted(mismatches)
+    before = read_counters(conn)
+    for recorded, expected in zip(frozen.statements, frozen.row_counts, strict=True):
+        gated = recorded.gated
+        text = render(gated, dict.fromkeys(gated.reads | gated.writes, schema))
+        count, _ = execute(conn, text, gated.params, cap=0)
+        if count != expected:
+            raise _diverged([
+                Mismatch(table="statement", key=(str(recorded.step),), column=None, how="another number of rows")
+            ])  # fmt: skip
+    conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    counted = difference(read_counters(conn), before)
+    if counted != dict(frozen.counters):
+        raise _diverged(_counter_mismatches(counted, frozen.counters))
+    row = conn.execute("SELECT pg_current_xact_id()::text").fetchone()
+    generated = [row for row in frozen.rows if generated_key(fence, row)]
+    types = sorted({c.type for t in fence.tables.values() for c in t.table.columns if _clock(c.type)})
+    clocks = clock_texts(conn, types)
+    if mismatches := divergence(conn, fence, keyed, generated, counted, clocks, int(row[0] if row else 0)):
+        raise _diverged(mismatches)
+    drop_fence_schema(conn, schema)
+
+
+def _clock(type_name: str) -> bool:
+    return type_name.startswith(("timestamp", "date", "time"))
+
+
+def _write_receipt(conn: psycopg.Connection[Any], frozen: Frozen) -> Receipt:
+    row = conn.execute(
+        block("write_receipt"),
+        {
+            "proposal_id": frozen.proposal_id, "digest": frozen.digest, "tenant_key": frozen.tenant_key,
+            "rows": frozen.changed_rows, "confirmed_by": frozen.confirmed_by,
+        },
+    ).fetchone()  # fmt: skip
+    return _receipt(row)
+
+
+def _receipt(row: Any) -> Receipt:
+    return Receipt(
+        proposal_id=row[0], digest=row[1], tenant_key=row[2], rows=row[3], confirmed_by=row[4], applied_at=row[5],
+        transaction_id=row[6],
+    )  # fmt: skip
+
+
+def find_receipt(url: str, proposal_id: str) -> Receipt | None:
+    """The receipt, or None when production never committed the replay.
+
+    Waits for nothing: a replay that is still running shows no receipt, see `still_running`.
+    """
+    with psycopg.connect(url, autocommit=True) as conn:
+        row = conn.execute(block("find_receipt"), {"proposal_id": proposal_id}).fetchone()
+    return _receipt(row) if row else None
+
+
+def still_running(url: str, proposal_id: str) -> bool:
+    """True while a backend of production still works on this proposal's replay."""
+    with psycopg.connect(url, autocommit=True) as conn:
+        row = conn.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()",
+            (f"shadowdesk replay {proposal_id}"[:63],),
+        ).fetchone()
+    return row is not None
+
+
+def _already(conn: psycopg.Connection[Any], frozen: Frozen) -> Receipt:
+    row = conn.execute(block("find_receipt"), {"proposal_id": frozen.proposal_id}).fetchone()
+    if row is None or row[1] != frozen.digest:
+        raise _diverged(
+            [Mismatch(table="receipt", key=(), column=None, how="another digest was applied under this id")]
+        )
+    return _receipt(row)
+
+
+def _commit(conn: psycopg.Connection[Any], frozen: Frozen) -> None:
+    try:
+        conn.execute("COMMIT")
+    except psycopg.Error as error:
+        if error.sqlstate is not None and not conn.closed and error.sqlstate[:2] not in ("57", "08"):
+            raise
+        raise OutcomeUnknown(
+            f"The connection to production was lost while proposal {frozen.proposal_id} was being committed.",
+            "It is not known yet whether it was applied; it will not be applied a second time.",
+            "Open the proposal again in a moment: the receipt on production answers.",
+        ) from None
+
+
+def _counter_mismatches(counted: Counters, expected: Counters) -> list[Mismatch]:
+    return [
+        Mismatch(
+            table=name,
+            key=(),
+            column=None,
+            how="another number of rows would be written than in the rehearsal",
+        )
+        for name in sorted(set(counted) | set(expected))
+        if counted.get(name) != expected.get(name)
+    ]
+
+
+def _drifted(mismatches: Sequence[Mismatch]) -> Drifted:
+    return Drifted(
+        f"Production changed since the dry run: {_listed(mismatches)}.",
+        "Nothing was applied: the transaction was rolled back before any statement ran.",
+        "Start a new dry run on today's rows and look at its diff.",
+    )
+
+
+def _diverged(mismatches: Sequence[Mismatch]) -> Diverged:
+    return Diverged(
+        f"Production would not have ended in the confirmed rows: {_listed(mismatches)}.",
+        "Nothing was applied: the transaction was rolled back.",
+        "Show this to an engineer: something on production acts differently than in the shadow.",
+    )
+
+
+def _listed(mismatches: Sequence[Mismatch]) -> str:
+    more = f" and {len(mismatches) - 5} more" if len(mismatches) > 5 else ""
+    return "; ".join(str(m) for m in mismatches[:5]) + more
+
+
+def _postponed(why: str) -> ReplayPostponed:
+    return ReplayPostponed(
+        f"Production was too busy: {why}.",
+        "Nothing was applied: the transaction was rolled back.",
+        "Confirm again in a moment; the proposal stands.",
+    )
+
+
+def _refused(error: psycopg.Error) -> ShadowError:
+    """Production's own texts may hold other tenants' values: only the kind of error is told."""
+    if error.sqlstate in ("55P03", "57014"):
+        return _postponed("a lock or a statement took longer than allowed")
+    if error.sqlstate is None or error.sqlstate[:2] in ("08", "57"):
+        return ReplayPostponed(
+            "Production could not be reached or dropped the connection before COMMIT.",
+            "Nothing was applied.",
+            "Confirm again when production is reachable.",
+        )
+    kinds = {
+        "23505": "a unique value conflicts with a row outside this tenant or made since",
+        "23503": "a row it refers to is missing on production, or others refer to a row that would go",
+        "23514": "a check rule says no",
+        "23502": "a required column would be empty",
+        "44000": "a row would leave the tenant's fence",
+        "42501": "the applier lacks a right that a statement or trigger needs",
+    }
+    how = kinds.get(error.sqlstate, f"production refused a statement (SQLSTATE {error.sqlstate})")
+    return _diverged([Mismatch(table="production", key=(), column=None, how=how)])

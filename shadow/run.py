@@ -1,0 +1,229 @@
+"""Runs one gated statement on a shadow, as its role, inside one transaction, and captures its effect.
+
+Called by the desk for steps and queries. The text goes to Postgres byte for byte by the extended protocol, so that one
+string is one statement (Postgres docs 54.2.3).
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import pq, sql
+
+from shadow.errors import QuotaExceeded, StatementFailed, StatementRefused
+from shadow.needs import DELETE, READ, WRITE
+from shadow.shadow import Shadow, gone, slot_name
+from shadow.statement import GatedStatement, render
+
+_DENIED = re.compile(r"^permission denied for (?:table|view|relation|sequence) (.+)$")
+_ATTEMPTS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Result rows as Postgres text; `truncated` when a cap cut them."""
+
+    columns: tuple[str, ...]
+    types: tuple[str, ...]
+    rows: tuple[tuple[str | None, ...], ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What one statement did: rows counted by Postgres, RETURNING or SELECT rows, tables loaded for it."""
+
+    row_count: int
+    rows: Rows | None
+    loaded: tuple[str, ...]
+
+
+def execute(
+    conn: psycopg.Connection[Any], text: bytes, params: tuple[str | None, ...], cap: int = 1000
+) -> tuple[int, Rows | None]:
+    """Sends the recorded bytes unchanged; returns Postgres' row count and any rows (text format).
+
+    Raises psycopg errors built from the server's answer.
+    """
+    values = [None if value is None else value.encode() for value in params] if params else None
+    result = conn.pgconn.exec_params(text, values)
+    if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
+        raise psycopg.errors.error_from_result(result)
+    rows = _rows(conn, result, cap) if result.status == pq.ExecStatus.TUPLES_OK else None
+    return result.command_tuples or 0, rows
+
+
+def _rows(conn: psycopg.Connection[Any], result: pq.abc.PGresult, cap: int) -> Rows:
+    shown = min(result.ntuples, cap)
+    oids = [result.ftype(c) for c in range(result.nfields)]
+    names = [conn.adapters.types.get(oid) for oid in oids]
+    return Rows(
+        columns=tuple((result.fname(c) or b"?column?").decode() for c in range(result.nfields)),
+        types=tuple(info.name if info else str(oid) for info, oid in zip(names, oids, strict=True)),
+        rows=tuple(
+            tuple(None if (cell := result.get_value(r, c)) is None else cell.decode() for c in range(result.nfields))
+            for r in range(shown)
+        ),
+        truncated=result.ntuples > shown,
+    )
+
+
+def fill_pins(shadow: Shadow, gated: GatedStatement) -> GatedStatement:
+    """Evaluates each pinned call once, before the step's own transaction starts, and records its text."""
+    from dataclasses import replace
+
+    if not gated.pins:
+        return gated
+    source = gated.text.encode()
+    with shadow.owner.transaction():
+        pins = []
+        for pin in gated.pins:
+            call = source[pin.start : pin.end].decode()
+            row = shadow.owner.execute(sql.SQL("SELECT ({})::text").format(sql.SQL(call))).fetchone()  # type: ignore[arg-type]
+            pins.append(replace(pin, value=row[0] if row else None))
+    return replace(gated, pins=tuple(pins))
+
+
+def needs(shadow: Shadow, gated: GatedStatement) -> dict[str, int]:
+    """Table → level for the tables a statement names."""
+    wanted = dict.fromkeys(gated.reads, READ)
+    for name in gated.writes:
+        wanted[name] = WRITE
+    for name in gated.deletes | gated.key_updates:
+        wanted[name] = DELETE
+    return wanted
+
+
+def run_step(shadow: Shadow, gated: GatedStatement, step: int) -> Ran:
+    """Runs one kept statement as step number `step`; commits its rows, touched keys and after images together.
+
+    Raises StatementFailed (rolled back, nothing kept) or StatementRefused (a table outside the fence).
+    """
+    text = render(gated, dict.fromkeys(gated.reads | gated.writes, shadow.surface))
+    loaded = list(shadow.ensure(needs(shadow, gated)))
+    _reserve_for(shadow, gated)
+
+    def attempt() -> tuple[int, Rows | None]:
+        clocks = clock_texts(shadow.role, shadow.clock_types)
+        shadow.role.execute(
+            "SELECT shadowdesk.begin_step(%s, %s, %s, %s)",
+            (step, list(clocks), list(clocks.values()), sorted(gated.writes)),
+        )
+        done = execute(shadow.role, text, gated.params)
+        shadow.role.execute("SELECT shadowdesk.finish_step(%s)", (step,))
+        return done
+
+    row_count, rows = _in_transaction(shadow, attempt, loaded)
+    return Ran(row_count=row_count, rows=rows, loaded=tuple(loaded))
+
+
+def run_query(shadow: Shadow, gated: GatedStatement, limit: int) -> Ran:
+    """Reads from the shadow through its surface; a cursor stops at `limit` rows, nothing is kept."""
+    text = render(gated, dict.fromkeys(gated.reads, shadow.surface))
+    loaded = list(shadow.ensure(needs(shadow, gated)))
+
+    def attempt() -> tuple[int, Rows | None]:
+        execute(shadow.role, b"DECLARE shadowdesk_query NO SCROLL CURSOR FOR " + text, gated.params)
+        count, rows = execute(shadow.role, f"FETCH FORWARD {limit + 1} FROM shadowdesk_query".encode(), (), limit)
+        shadow.role.execute("CLOSE shadowdesk_query")
+        return count, rows
+
+    row_count, rows = _in_transaction(shadow, attempt, loaded)
+    return Ran(row_count=min(row_count, limit), rows=rows, loaded=tuple(loaded))
+
+
+def _in_transaction(shadow: Shadow, attempt: Any, loaded: list[str]) -> tuple[int, Rows | None]:
+    """One transaction as the shadow's role; a table refused for want of rows is loaded and the step tried again."""
+    for _ in range(_ATTEMPTS):
+        try:
+            with shadow.role.transaction():
+                done: tuple[int, Rows | None] = attempt()
+            return done
+        except psycopg.errors.InsufficientPrivilege as error:
+            loaded.extend(_load_refused(shadow, error))
+        except psycopg.Error as error:
+            if error.sqlstate == "SD001":
+                slot = str(error.diag.message_primary)
+                shadow.reserve(slot, max(8, 4 * shadow.unused(slot)))
+                continue
+            raise failed(shadow, error) from None
+    raise StatementFailed(
+        "The statement kept asking for more tables or ids.",
+        "Nothing was kept.",
+        "Split it into smaller steps.",
+    )
+
+
+def _reserve_for(shadow: Shadow, gated: GatedStatement) -> None:
+    for table_name, expected in gated.inserts:
+        for column in shadow.fence.tables[table_name].table.columns:
+            given = (table_name, column.name) in gated.set_columns
+            if column.draws == "sequence" and not given:
+                slot = slot_name(table_name, column.name)
+                missing = (expected or 8) - shadow.unused(slot)
+                if missing > 0:
+                    shadow.reserve(slot, missing)
+
+
+def _load_refused(shadow: Shadow, error: psycopg.Error) -> list[str]:
+    """The table a trigger or view was refused, loaded deeper; StatementRefused when it may not be touched."""
+    match = _DENIED.match(str(error.diag.message_primary))
+    name = match[1].strip('"') if match else None
+    table = shadow.fence.tables.get(name) if name else None
+    if name is None or table is None or table.fence_class == "outside":
+        raise StatementRefused(
+            "The statement or a trigger it fires needs something outside the tenant's fence.",
+            "It was rolled back: nothing was kept.",
+            "Ask an engineer: the fence certificate (`shadowdesk fence`) says which tables are inside.",
+        ) from None
+    level = shadow.level(name)
+    if level >= (READ if table.fence_class == "shared" else DELETE):
+        raise StatementRefused(
+            f"Table {name} is {table.fence_class} and may not be written here.",
+            "The statement was rolled back: nothing was kept.",
+            "Change only the tenant's own tables, or ask an engineer.",
+        ) from None
+    return shadow.ensure({name: level + 1})
+
+
+def clock_texts(conn: psycopg.Connection[Any], types: list[str]) -> dict[str, str]:
+    """The running transaction's time as Postgres writes it in each date/time type."""
+    if not types:
+        return {}
+    cells = sql.SQL(", ").join(sql.SQL("now()::{}::text").format(sql.SQL(t)) for t in types)  # type: ignore[arg-type]
+    row = conn.execute(sql.SQL("SELECT {}").format(cells)).fetchone()
+    return dict(zip(types, row or (), strict=True))
+
+
+_WORDS: Mapping[str, str] = {
+    "23502": "a required column would be empty",
+    "23503": "a row it refers to is missing, or a row that others refer to would go",
+    "23505": "a unique value would appear twice",
+    "23514": "a check rule says no",
+    "44000": "a row would leave the tenant's fence",
+    "57014": "it ran longer than a statement may",
+    "42703": "a column is unknown",
+    "42883": "a function or operator does not exist for these types",
+    "22P02": "a value has the wrong form for its column",
+    "22003": "a number is out of range",
+    "428C9": "a generated column cannot be given a value",
+}
+
+
+def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
+    """A driver error in our words: only the primary message of the shadow is shown, never DETAIL."""
+    with suppress(psycopg.Error):
+        if shadow.role.closed or error.sqlstate is None:
+            return gone()
+    if error.sqlstate in ("53100", "53200", "53400", "54000"):
+        return QuotaExceeded("The statement needs more room than a shadow has.", "Nothing was kept.", "Narrow it down.")
+    why = _WORDS.get(str(error.sqlstate), "Postgres refused it")
+    primary = str(error.diag.message_primary or "")[:200]
+    return StatementFailed(
+        f"The statement failed on the shadow: {why} ({primary}; SQLSTATE {error.sqlstate}).",
+        "It was rolled back: the shadow is as before this step, production was not touched.",
+        "Correct the statement and run it again.",
+    )

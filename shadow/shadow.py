@@ -1,0 +1,227 @@
+"""A shadow: one tenant's rows in a throw-away database; rows come on first need, and privilege is what is loaded.
+
+Opened by the desk, one per dry run; `run.py`, `undo` and `rehearsal.py` work on it one statement at a time.
+"""
+
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import psycopg
+from psycopg import sql
+
+from shadow.catalog import Column
+from shadow.clone import clone_table
+from shadow.errors import ShadowExpired
+from shadow.fence import SHARED, SINK, Fence, FencedTable
+from shadow.needs import DELETE, READ, WRITE, closure
+from shadow.predicate import base, view_statements
+from shadow.session import connect
+from shadow.snapshot import Snapshot
+from shadow.watch import watch
+
+_ROLE_FUNCTIONS = (
+    "draw(text)", "begin_step(integer, text[], text[], text[])", "finish_step(integer)", "begin_rehearsal()", "end_rehearsal()",
+)  # fmt: skip
+_RIGHTS = {READ: "SELECT", WRITE: "INSERT, UPDATE", DELETE: "DELETE"}
+_CLOCK_TYPE = re.compile(r"^(timestamp|date|time)\b")
+
+
+class Shadow:
+    """One open shadow: the owner's connection for loading and bookkeeping, the role's for statements."""
+
+    def __init__(
+        self,
+        *,
+        shadow_id: str,
+        fence: Fence,
+        tenant_key: str,
+        owner_url: str,
+        role_url: str,
+        reader_url: str,
+        snapshot: Snapshot | None,
+        search_path: Sequence[str],
+        max_bytes: int,
+    ) -> None:
+        self.id = shadow_id
+        self.fence = fence
+        self.tenant_key = tenant_key
+        self.surface = f"shadow_{shadow_id}"
+        self.search_path = tuple(search_path)
+        self.snapshot = snapshot
+        #: One statement at a time per shadow; held by whoever works on it.
+        self.lock = threading.RLock()
+        self._reader_url = reader_url
+        self._max_bytes = max_bytes
+        try:
+            self.owner = connect(owner_url, search_path, application="shadowdesk owner")
+            self.role = connect(role_url, search_path, application="shadowdesk shadow")
+        except psycopg.OperationalError as error:
+            raise gone() from error
+        self._levels: dict[str, int] = {}
+        self.clock_types = sorted(
+            {c.type for t in fence.tables.values() for c in t.table.columns if _CLOCK_TYPE.match(c.type)}
+        )
+
+    def prepare(self) -> None:
+        """Makes the surface schema of a fresh shadow and the role's few rights."""
+        role = sql.Identifier(self.surface)
+        with self.owner.transaction():
+            self.owner.execute(sql.SQL("CREATE SCHEMA {}").format(role))
+            for schema in {self.surface, "shadowdesk", *self.fence.catalog.schemas}:
+                self.owner.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role))
+            for function in _ROLE_FUNCTIONS:
+                self.owner.execute(
+                    sql.SQL("GRANT EXECUTE ON FUNCTION shadowdesk.{} TO {}").format(sql.SQL(function), role)  # type: ignore[arg-type]
+                )
+
+    def attach(self) -> None:
+        """Reads what an already prepared shadow has loaded (another process made it)."""
+        try:
+            self._levels = dict(self.owner.execute("SELECT name, level FROM shadowdesk.loaded").fetchall())
+        except psycopg.errors.UndefinedTable as error:
+            raise gone() from error
+
+    def close(self) -> None:
+        """Closes the connections; the shadow itself lives on until it is dropped."""
+        for conn in (self.role, self.owner):
+            with suppress(psycopg.Error):
+                conn.close()
+
+    def level(self, name: str) -> int:
+        """How deep a table is loaded: 0 not at all, then READ, WRITE, DELETE."""
+        return self._levels.get(name, 0)
+
+    def ensure(self, wanted: Mapping[str, int]) -> list[str]:
+        """Loads and grants what `wanted` (table → level) leads to; returns the tables loaded now.
+
+        Raises SnapshotGone when production can no longer show the dry run's snapshot.
+        """
+        levels = closure(self.fence, wanted)
+        raised = {name: level for name, level in levels.items() if self._levels.get(name, 0) < level}
+        missing = sorted(name for name in raised if name not in self._levels)
+        if not raised:
+            return []
+        with self.owner.transaction():
+            rows = self._load(missing)
+            for name, level in sorted(raised.items()):
+                self._grant(self.fence.tables[name], self._levels.get(name, 0), level)
+                self.owner.execute(
+                    "INSERT INTO shadowdesk.loaded(name, rel, level, rows) VALUES (%s, %s::regclass, %s, %s)"
+                    " ON CONFLICT (name) DO UPDATE SET level = excluded.level",
+                    (name, base(self.fence.tables[name]).as_string(self.owner), level, rows.get(name, 0)),
+                )
+        self._levels.update(raised)
+        return missing
+
+    def _load(self, missing: Sequence[str]) -> dict[str, int]:
+        copied = [name for name in missing if self.fence.tables[name].fence_class != SINK]
+        if not copied:
+            return {}
+        if self.snapshot is None:
+            self.snapshot = Snapshot(self._reader_url, self.fence.catalog.schemas, max_s=600)
+        self.owner.execute("SET LOCAL session_replication_role = replica")
+        with self.snapshot.reader() as source:
+            rows = {
+                name: clone_table(
+                    source, self.owner, self.fence, self.tenant_key, self.fence.tables[name], self._max_bytes
+                )
+                for name in copied
+            }
+        self.owner.execute("SET LOCAL session_replication_role = origin")
+        return rows
+
+    def _grant(self, table: FencedTable, old: int, new: int) -> None:
+        role = sql.Identifier(self.surface)
+        if old == 0 and table.surface:
+            self._make_view(table)
+        if new >= WRITE and old < WRITE and table.fence_class != SHARED:
+            watch(self.owner, table, self._oid(table))
+            self._grant_sequences(table)
+        most = READ if table.fence_class == SHARED else new
+        targets = [base(table)]
+        if table.surface:
+            targets.append(sql.Identifier(self.surface, table.table.relation))
+        for level in range(old + 1, most + 1):
+            for target in targets:
+                on_view = target is not targets[0]
+                if on_view and level > READ and not table.writable:
+                    continue
+                self.owner.execute(
+                    sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(_RIGHTS[level]), target, role)  # type: ignore[arg-type]
+                )
+
+    def _make_view(self, table: FencedTable) -> None:
+        defaults = {c.name: self._draw(table, c) for c in table.table.columns if c.draws in ("sequence", "volatile")}
+        if not table.owned:
+            defaults = {}
+        for statement in view_statements(
+            self.fence, self.tenant_key, table, self.surface, defaults, shared_as_loaded=True
+        ):
+            self.owner.execute(statement)
+
+    def _draw(self, table: FencedTable, column: Column) -> sql.Composed:
+        slot = slot_name(table.table.name, column.name)
+        self.owner.execute(
+            "INSERT INTO shadowdesk.draws(slot, expression) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            (slot, None if column.draws == "sequence" else column.default),
+        )
+        return sql.SQL("shadowdesk.draw({})::{}").format(sql.Literal(slot), sql.SQL(column.type))  # type: ignore[arg-type]
+
+    def _grant_sequences(self, table: FencedTable) -> None:
+        for column in table.table.columns:
+            if column.sequence is not None:
+                self.owner.execute(
+                    sql.SQL("GRANT USAGE ON SEQUENCE {} TO {}").format(
+                        sql.Identifier(*column.sequence), sql.Identifier(self.surface)
+                    )
+                )
+
+    def _oid(self, table: FencedTable) -> int:
+        row = self.owner.execute("SELECT %s::regclass::oid", (base(table).as_string(self.owner),)).fetchone()
+        assert row is not None  # noqa: S101 - the cast raises when there is no such table
+        return int(row[0])
+
+    def reserve(self, slot: str, count: int) -> None:
+        """Draws `count` ids from production's sequence, so that an id seen here is the id inserted there."""
+        table_name, column_name = slot.rsplit(".", 1)
+        sequence = self.fence.tables[table_name].table.column(column_name).sequence
+        assert sequence is not None  # noqa: S101 - only sequence columns make reserved slots
+        with connect(self._reader_url, self.search_path, application="shadowdesk ids") as source:
+            values = source.execute(
+                "SELECT nextval(%s::regclass)::text FROM generate_series(1, %s)",
+                (sql.Identifier(*sequence).as_string(source), count),
+            ).fetchall()
+        with self.owner.cursor() as cur:
+            cur.executemany(
+                "INSERT INTO shadowdesk.pins(slot, value, reserved) VALUES (%s, %s, true)",
+                [(slot, value) for (value,) in values],
+            )
+
+    def unused(self, slot: str) -> int:
+        """How many reserved ids of a slot no step has drawn yet."""
+        row = self.owner.execute(
+            "SELECT count(*) FROM shadowdesk.pins WHERE slot = %s AND step IS NULL", (slot,)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def undo_to(self, step: int) -> None:
+        """Puts the rows back as they were at the end of `step` and forgets what came after."""
+        with self.owner.transaction():
+            self.owner.execute("SELECT shadowdesk.restore(%s)", (step,))
+            self.owner.execute("SELECT shadowdesk.forget(%s)", (step,))
+
+
+def slot_name(table: str, column: str) -> str:
+    """The name under which drawn values of one column are kept."""
+    return f"{table}.{column}"
+
+
+def gone() -> ShadowExpired:
+    """The shadow's database is not there any more."""
+    return ShadowExpired(
+        "The dry run's shadow is gone: it expired or the sandbox was restarted.",
+        "Nothing was changed anywhere; the recorded statements are kept.",
+        "Continue as before: the shadow is rebuilt from its statements, or start a new dry run.",
+    )

@@ -1,0 +1,211 @@
+-- name: bookkeeping
+-- Our own schema in every mirror: what was loaded, drawn, touched and how rows looked; the shadow's role may call
+-- four of its functions and read nothing of it.
+CREATE SCHEMA shadowdesk;
+REVOKE ALL ON SCHEMA shadowdesk FROM PUBLIC;
+-- One row: which step runs now, and whether it is the rehearsal.
+CREATE TABLE shadowdesk.session (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  step smallint NOT NULL DEFAULT 0,
+  rehearsal boolean NOT NULL DEFAULT false,
+  targets text[] NOT NULL DEFAULT '{}'
+);
+INSERT INTO shadowdesk.session DEFAULT VALUES;
+-- A table's rows are here when it has a row here: level 1 readable, 2 writable, 3 deletable.
+CREATE TABLE shadowdesk.loaded (
+  name text PRIMARY KEY,
+  rel oid NOT NULL UNIQUE,
+  level smallint NOT NULL CHECK (level BETWEEN 1 AND 3),
+  rows bigint NOT NULL
+);
+-- Tables whose changes are captured; pristine is NULL for sinks, which start empty.
+CREATE TABLE shadowdesk.watched (
+  rel oid PRIMARY KEY,
+  name text NOT NULL UNIQUE,
+  qualified text NOT NULL,
+  key text[] NOT NULL,
+  columns text[] NOT NULL,
+  insertable text[] NOT NULL,
+  pristine boolean NOT NULL
+);
+-- Values drawn for omitted columns, in the order Postgres evaluated them.
+CREATE TABLE shadowdesk.pins (
+  slot text NOT NULL,
+  ordinal bigint GENERATED ALWAYS AS IDENTITY,
+  value text NOT NULL,
+  reserved boolean NOT NULL,
+  step smallint,
+  popped boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (slot, ordinal)
+);
+-- Expressions of volatile defaults by slot; reserved slots have none.
+CREATE TABLE shadowdesk.draws (slot text PRIMARY KEY, expression text);
+
+-- The transaction time of each step, as Postgres writes it in every date/time type in use: recognises clock cells.
+CREATE TABLE shadowdesk.clocks (step smallint NOT NULL, rehearsal boolean NOT NULL, type text NOT NULL, value text NOT NULL);
+
+CREATE FUNCTION shadowdesk.draw(wanted text) RETURNS text LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE now_running shadowdesk.session; found_value text; expr text;
+BEGIN
+  SELECT * INTO now_running FROM shadowdesk.session;
+  IF now_running.rehearsal THEN
+    UPDATE shadowdesk.pins p SET popped = true WHERE (p.slot, p.ordinal) =
+      (SELECT q.slot, q.ordinal FROM shadowdesk.pins q WHERE q.slot = wanted AND q.step IS NOT NULL AND NOT q.popped
+       ORDER BY q.step, q.ordinal LIMIT 1)
+    RETURNING p.value INTO found_value;
+    IF found_value IS NULL THEN
+      RAISE EXCEPTION 'more values drawn than in the steps' USING ERRCODE = 'SD002';
+    END IF;
+    RETURN found_value;
+  END IF;
+  UPDATE shadowdesk.pins p SET step = now_running.step WHERE (p.slot, p.ordinal) =
+    (SELECT q.slot, q.ordinal FROM shadowdesk.pins q WHERE q.slot = wanted AND q.step IS NULL ORDER BY q.ordinal LIMIT 1)
+  RETURNING p.value INTO found_value;
+  IF found_value IS NOT NULL THEN
+    RETURN found_value;
+  END IF;
+  SELECT d.expression INTO expr FROM shadowdesk.draws d WHERE d.slot = wanted;
+  IF expr IS NULL THEN
+    RAISE EXCEPTION '%', wanted USING ERRCODE = 'SD001';
+  END IF;
+  EXECUTE 'SELECT (' || expr || ')::text' INTO found_value;
+  INSERT INTO shadowdesk.pins(slot, value, reserved, step) VALUES (wanted, found_value, false, now_running.step);
+  RETURN found_value;
+END$$;
+
+-- Where a change came from, read off the call stack of the capture trigger (Postgres docs 41.6.9, GET DIAGNOSTICS).
+-- Rows that a foreign key changed are queued at the statement's own level: there, a table the statement does not write
+-- was changed by a cascade.
+CREATE FUNCTION shadowdesk.origin(depth integer, stack text, changed text, targets text[]) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF depth <= 1 THEN
+    RETURN CASE WHEN changed = ANY(targets) THEN 'statement' ELSE 'cascade' END;
+  END IF;
+  RETURN 'trigger:' || coalesce(
+    regexp_replace(substring(stack FROM E'\n(?:[^\n]*\n)*?PL/pgSQL function ([^(\n]+)\\('), '^public\.', ''), '?');
+END$$;
+
+CREATE FUNCTION shadowdesk.begin_step(number integer, types text[], texts text[], targets text[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  UPDATE shadowdesk.session SET step = number, targets = begin_step.targets;
+  INSERT INTO shadowdesk.clocks SELECT number, s.rehearsal, c.type, c.value
+    FROM shadowdesk.session s, unnest(types, texts) AS c(type, value);
+$$;
+
+-- The after images of the rows touched in one step, read at its end (nested triggers would show them half done).
+CREATE FUNCTION shadowdesk.finish_step(number integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE w shadowdesk.watched; keys text; joined text; cells text; present boolean;
+BEGIN
+  FOR w IN SELECT * FROM shadowdesk.watched ORDER BY name LOOP
+    EXECUTE format('SELECT EXISTS (SELECT 1 FROM shadowdesk.touched_%s WHERE step = $1 AND NOT rehearsal)', w.rel)
+      INTO present USING number;
+    CONTINUE WHEN NOT present OR cardinality(w.key) = 0;
+    SELECT string_agg('k' || o, ', ' ORDER BY o), string_agg(format('b.%I = t.k%s', c, o), ' AND ' ORDER BY o)
+      INTO keys, joined FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
+    SELECT string_agg(format('b.%I', c), ', ' ORDER BY o) INTO cells FROM unnest(w.columns) WITH ORDINALITY AS k(c, o);
+    EXECUTE format(
+      'INSERT INTO shadowdesk.image_%1$s SELECT $1, b.%5$I IS NOT NULL, %2$s, %3$s
+         FROM (SELECT DISTINCT %2$s FROM shadowdesk.touched_%1$s WHERE step = $1 AND NOT rehearsal) t
+         LEFT JOIN %6$s b ON %4$s', w.rel, keys, cells, joined, w.key[1], w.qualified) USING number;
+  END LOOP;
+END$$;
+
+-- Puts every row touched after `number` (or by a rehearsal) back as it was at the end of that step; triggers are off.
+CREATE FUNCTION shadowdesk.restore(number integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $$
+DECLARE w shadowdesk.watched; keys text; joined text; cells text; named text; source text; pjoin text;
+BEGIN
+  FOR w IN SELECT * FROM shadowdesk.watched ORDER BY name LOOP
+    SELECT string_agg('k' || o, ', ' ORDER BY o), string_agg(format('b.%I = t.k%s', c, o), ' AND ' ORDER BY o),
+           string_agg(format('p.%I = t.k%s', c, o), ' AND ' ORDER BY o)
+      INTO keys, joined, pjoin FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
+    SELECT string_agg(format('%I', c), ', ' ORDER BY o) INTO named FROM unnest(w.insertable) WITH ORDINALITY AS k(c, o);
+    IF cardinality(w.key) = 0 THEN
+      EXECUTE format('DELETE FROM %s b USING shadowdesk.touched_%s t WHERE b::text = t.k1 AND (t.step > $1 OR t.rehearsal)', w.qualified, w.rel) USING number;
+      CONTINUE;
+    END IF;
+    EXECUTE format('CREATE TEMP TABLE restored AS SELECT DISTINCT %s FROM shadowdesk.touched_%s WHERE step > $1 OR rehearsal', keys, w.rel) USING number;
+    EXECUTE format('DELETE FROM %s b USING pg_temp.restored t WHERE %s', w.qualified, joined);
+    SELECT string_agg(format('i.c%s', o), ', ' ORDER BY n.o2) INTO cells
+      FROM unnest(w.insertable) WITH ORDINALITY AS n(c, o2) JOIN unnest(w.columns) WITH ORDINALITY AS k(c, o) USING (c);
+    SELECT string_agg(format('i.k%1$s = t.k%1$s', o), ' AND ' ORDER BY o) INTO source FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
+    EXECUTE format(
+      'INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %3$s FROM pg_temp.restored t CROSS JOIN LATERAL
+         (SELECT * FROM shadowdesk.image_%4$s i WHERE %5$s AND i.step <= $1 ORDER BY i.step DESC LIMIT 1) i WHERE i.present',
+      w.qualified, named, cells, w.rel, source) USING number;
+    IF w.pristine THEN
+      SELECT string_agg(format('p.%I', c), ', ' ORDER BY o) INTO cells FROM unnest(w.insertable) WITH ORDINALITY AS k(c, o);
+      EXECUTE format(
+        'INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %3$s FROM pg_temp.restored t JOIN shadowdesk.pristine_%4$s p ON %5$s
+          WHERE NOT EXISTS (SELECT 1 FROM shadowdesk.image_%4$s i WHERE %6$s AND i.step <= $1)',
+        w.qualified, named, cells, w.rel, pjoin, source) USING number;
+    END IF;
+    DROP TABLE pg_temp.restored;
+  END LOOP;
+END$$;
+
+-- Forgets everything after step `number`; reserved ids go back to be drawn again, so that the digest is that of a dry
+-- run which never had the undone steps.
+CREATE FUNCTION shadowdesk.forget(number integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE w shadowdesk.watched;
+BEGIN
+  FOR w IN SELECT * FROM shadowdesk.watched LOOP
+    EXECUTE format('DELETE FROM shadowdesk.touched_%s WHERE step > $1 OR rehearsal', w.rel) USING number;
+    EXECUTE format('DELETE FROM shadowdesk.image_%s WHERE step > $1', w.rel) USING number;
+  END LOOP;
+  DELETE FROM shadowdesk.clocks WHERE step > number OR rehearsal;
+  DELETE FROM shadowdesk.pins WHERE NOT reserved AND step > number;
+  UPDATE shadowdesk.pins SET step = NULL WHERE reserved AND step > number;
+  UPDATE shadowdesk.session SET step = number, rehearsal = false;
+END$$;
+
+-- Rows as loaded, the recorded draws ready to be popped again: the start of the rehearsal's one transaction.
+CREATE FUNCTION shadowdesk.begin_rehearsal() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE w shadowdesk.watched;
+BEGIN
+  PERFORM shadowdesk.restore(0);
+  FOR w IN SELECT * FROM shadowdesk.watched LOOP
+    EXECUTE format('DELETE FROM shadowdesk.touched_%s WHERE rehearsal', w.rel);
+  END LOOP;
+  DELETE FROM shadowdesk.clocks WHERE rehearsal;
+  UPDATE shadowdesk.pins SET popped = false;
+  UPDATE shadowdesk.session SET rehearsal = true;
+END$$;
+
+CREATE FUNCTION shadowdesk.end_rehearsal() RETURNS void LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+  UPDATE shadowdesk.session SET rehearsal = false;
+$$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA shadowdesk FROM PUBLIC;
+
+-- name: registry
+-- Which shadows this sandbox holds; lives in the sandbox's maintenance database and is gone with it.
+CREATE SCHEMA IF NOT EXISTS shadowdesk;
+CREATE TABLE IF NOT EXISTS shadowdesk.shadows (
+  id text PRIMARY KEY,
+  mirror text NOT NULL,
+  state text NOT NULL CHECK (state IN ('ready', 'taken', 'dropping')),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  expires_at timestamptz NOT NULL
+);
+
+-- name: take_ready
+-- One ready shadow of this mirror, taken by exactly one process.
+UPDATE shadowdesk.shadows SET state = 'taken', expires_at = now() + make_interval(secs => %(ttl_s)s)
+WHERE id = (SELECT id FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %(mirror)s
+            ORDER BY created_at FOR UPDATE SKIP LOCKED LIMIT 1)
+RETURNING id
+
+-- name: claim_stray
+-- One shadow to drop: expired, half dropped, or ready for a schema version that production no longer has.
+UPDATE shadowdesk.shadows SET state = 'dropping'
+WHERE id = (SELECT id FROM shadowdesk.shadows
+            WHERE expires_at < now() OR (state = 'ready' AND mirror <> %(mirror)s) OR (state = 'dropping' AND created_at < now() - interval '1 minute')
+            FOR UPDATE SKIP LOCKED LIMIT 1)
+RETURNING id

@@ -1,0 +1,83 @@
+-- name: catalog_tables
+-- Every ordinary or partitioned table of the app's schemas, with what the fence and the clone need to know.
+SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+       greatest(c.reltuples, 0)::bigint AS estimated_rows, c.relrowsecurity AS row_security, c.relispartition AS partition
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY(%(schemas)s) AND NOT c.relispartition
+ORDER BY n.nspname, c.relname
+
+-- name: catalog_columns
+-- Columns in attribute order, with their default's text and the sequence that a serial or identity column draws from.
+SELECT a.attrelid AS oid, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
+       pg_get_expr(d.adbin, d.adrelid) AS default_text, a.attidentity::text AS identity, a.attgenerated::text AS generated,
+       (t.typcategory IN ('A', 'C') OR b.typname IN ('json', 'jsonb', 'hstore')) AS nested,
+       s.schema AS sequence_schema, s.name AS sequence_name
+FROM pg_attribute a
+JOIN pg_type t ON t.oid = a.atttypid
+JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+LEFT JOIN LATERAL (
+  SELECT sn.nspname AS schema, sc.relname AS name
+  FROM pg_depend dep JOIN pg_class sc ON sc.relkind = 'S' JOIN pg_namespace sn ON sn.oid = sc.relnamespace
+  WHERE (dep.classid = 'pg_attrdef'::regclass AND dep.objid = d.oid AND dep.refclassid = 'pg_class'::regclass AND dep.refobjid = sc.oid)
+     OR (a.attidentity <> '' AND dep.deptype = 'i' AND dep.classid = 'pg_class'::regclass AND dep.objid = sc.oid
+         AND dep.refclassid = 'pg_class'::regclass AND dep.refobjid = a.attrelid AND dep.refobjsubid = a.attnum)
+  LIMIT 1) s ON d.oid IS NOT NULL OR a.attidentity <> ''
+WHERE a.attrelid = ANY(%(oids)s) AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum
+
+-- name: catalog_keys
+-- Unique indexes over plain columns, whole table, primary key first: the candidates for a row's key.
+SELECT i.indrelid AS oid, i.indisprimary AS is_primary,
+       array_agg(a.attname::text ORDER BY k.ord) AS columns, bool_and(a.attnotnull) AS not_null
+FROM pg_index i
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, ord)
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = ANY(%(oids)s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+  AND k.ord <= i.indnkeyatts
+GROUP BY i.indexrelid, i.indrelid, i.indisprimary
+ORDER BY i.indrelid, i.indisprimary DESC, i.indexrelid
+
+-- name: catalog_foreign_keys
+-- Foreign keys with both column lists in key order.
+SELECT k.conname AS name, k.conrelid AS oid, k.confrelid AS parent_oid, k.confdeltype::text AS on_delete,
+       k.confupdtype::text AS on_update, k.condeferred AS deferred,
+       (SELECT array_agg(a.attname::text ORDER BY x.ord) FROM unnest(k.conkey) WITH ORDINALITY x(attnum, ord)
+         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = x.attnum) AS columns,
+       (SELECT array_agg(a.attname::text ORDER BY x.ord) FROM unnest(k.confkey) WITH ORDINALITY x(attnum, ord)
+         JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = x.attnum) AS parent_columns
+FROM pg_constraint k
+WHERE k.contype = 'f' AND k.conrelid = ANY(%(oids)s) AND k.conparentid = 0
+ORDER BY k.conrelid, k.conname
+
+-- name: catalog_triggers
+-- The app's triggers with their functions' sources: which tables they name is read from there.
+SELECT t.tgrelid AS oid, t.tgname AS name, p.proname AS function, p.prosrc AS source, t.tgenabled::text AS enabled
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE NOT t.tgisinternal AND t.tgrelid = ANY(%(oids)s)
+ORDER BY t.tgrelid, t.tgname
+
+-- name: catalog_functions
+-- Worst volatility of each function name of pg_catalog: the gate's allow-list reads it.
+SELECT proname AS name, CASE WHEN bool_or(provolatile = 'v') THEN 'v' WHEN bool_or(provolatile = 's') THEN 's' ELSE 'i' END AS volatility
+FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace GROUP BY proname
+
+-- name: catalog_routines
+-- The app's own functions, whose names may stand in trigger sources and defaults.
+SELECT p.proname AS name, p.prosrc AS source, p.provolatile::text AS volatility
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = ANY(%(schemas)s)
+
+-- name: catalog_fingerprint
+-- One hash of every definition row of the app's schemas: any DDL gives some row a new xmin (system columns, Postgres docs 5.6).
+SELECT md5(string_agg(part, ';' ORDER BY part)) AS fingerprint FROM (
+  SELECT 'c' || c.oid || ':' || c.xmin AS part FROM pg_class c WHERE c.relnamespace = ANY(%(schemas)s::regnamespace[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'i')
+  UNION ALL SELECT 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    WHERE c.relnamespace = ANY(%(schemas)s::regnamespace[]) AND c.relkind IN ('r', 'p') AND a.attnum > 0
+  UNION ALL SELECT 'k' || oid || ':' || xmin FROM pg_constraint WHERE connamespace = ANY(%(schemas)s::regnamespace[])
+  UNION ALL SELECT 'p' || oid || ':' || xmin FROM pg_proc WHERE pronamespace = ANY(%(schemas)s::regnamespace[])
+  UNION ALL SELECT 't' || t.oid || ':' || t.xmin FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE c.relnamespace = ANY(%(schemas)s::regnamespace[]) AND NOT t.tgisinternal
+  UNION ALL SELECT 'd' || d.oid || ':' || d.xmin FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid WHERE c.relnamespace = ANY(%(schemas)s::regnamespace[])
+  UNION ALL SELECT 'y' || oid || ':' || xmin FROM pg_type WHERE typnamespace = ANY(%(schemas)s::regnamespace[])
+  UNION ALL SELECT 'e' || e.oid || ':' || e.xmin FROM pg_enum e JOIN pg_type y ON y.oid = e.enumtypid WHERE y.typnamespace = ANY(%(schemas)s::regnamespace[])
+) parts
