@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from shadow.gate import GateLimits, gate
 
-from differ.measures import Measure
-from differ.model import Diff
+from differ.measures import Measure, measure_total
+from differ.model import Diff, TableImages
 from differ.net import net_diff, step_diff
 from mcp_server.control.records import DryRun, Statement
 from mcp_server.control.store import ControlStore
@@ -237,22 +237,50 @@ class DryRuns:
         return self.on_shadow(dry_run, work)
 
     def net(
-        self, shadow: Shadow, sets: frozenset[tuple[str, str]], page_start: int = 0, page_size: int = 50,
-        *, rehearsal: bool = False,
-    ) -> Diff:  # fmt: skip
+        self,
+        shadow: Shadow,
+        sets: frozenset[tuple[str, str]],
+        page_start: int = 0,
+        page_size: int = 50,
+        *,
+        rehearsal: bool = False,
+    ) -> Diff:
         """The net diff of the steps, or of the rehearsal."""
+        images = table_images(shadow)
         return net_diff(
-            shadow.owner, table_images(shadow), rehearsal=rehearsal, clocks=step_clocks(shadow, None, rehearsal=rehearsal),
-            set_columns=sets, page_start=page_start, page_size=page_size, measures=self.settings.measures,
-        )  # fmt: skip
+            shadow.owner,
+            images,
+            rehearsal=rehearsal,
+            clocks=step_clocks(shadow, None, rehearsal=rehearsal),
+            set_columns=sets,
+            page_start=page_start,
+            page_size=page_size,
+            measures=self.settings.measures,
+            totals=self._totals(shadow, images),
+        )
+
+    def _totals(self, shadow: Shadow, images: Sequence[TableImages]) -> dict[str, str]:
+        """Each touched measure before the first write: read once per shadow, so a diff's cost follows its rows."""
+        for table in images:
+            for measure in self.settings.measures:
+                if measure.table == table.table and table.pristine and measure.name not in shadow.totals:
+                    loaded = replace(table, base=table.pristine)
+                    shadow.totals[measure.name] = measure_total(shadow.owner, measure, loaded)
+        return shadow.totals
 
     def _step_diff(
         self, shadow: Shadow, step: int, sets: frozenset[tuple[str, str]], page_start: int, page_size: int
     ) -> Diff:
         return step_diff(
-            shadow.owner, table_images(shadow), step, clocks=step_clocks(shadow, [step], rehearsal=False),
-            set_columns=sets, page_start=page_start, page_size=page_size, measures=self.settings.measures,
-        )  # fmt: skip
+            shadow.owner,
+            table_images(shadow),
+            step,
+            clocks=step_clocks(shadow, [step], rehearsal=False),
+            set_columns=sets,
+            page_start=page_start,
+            page_size=page_size,
+            measures=self.settings.measures,
+        )
 
     # ------------------------------------------------------------------------------------------------ inside
 
@@ -296,7 +324,7 @@ class DryRuns:
     def on_shadow(self, dry_run: DryRun, work: Callable[[Shadow, list[Statement]], T]) -> T:
         """Runs `work` on the dry run's shadow, alone; rebuilds the shadow once when it or its snapshot is lost."""
         try:
-            shadow = self.shadows.get(dry_run)
+            shadow = self.shadows.get(dry_run.id)
             with shadow.lock:
                 return work(shadow, self.control.statements(dry_run.id))
         except (ShadowExpired, SnapshotGone):

@@ -127,7 +127,7 @@ class Production:
             )
         query = sql.SQL("SELECT DISTINCT {}::text FROM {}{} WHERE {} = %s::{} LIMIT 2").format(
             sql.Identifier(f"a{aliases}", str(fence.tables[name].tenant_column)), start, sql.SQL("").join(joins),
-            sql.Identifier("a0", column), sql.SQL(fence.tables[table_name].table.column(column).type),  # type: ignore[arg-type]
+            sql.Identifier("a0", column), sql.SQL(fence.tables[table_name].table.column(column).type),
         )  # fmt: skip
         with self.reader() as conn:
             try:

@@ -9,9 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcp_server.control.records import DryRun
 from mcp_server.production import Production
-from shadow.errors import ShadowExpired
 from shadow.fence import Fence
 from shadow.mirror import ensure_mirror
 from shadow.sandbox import Sandbox
@@ -44,7 +42,7 @@ class Shadows:
         self._production = production
         self._sandbox = sandbox
         self._admin_url = admin_url
-        self._bin_dir = bin_dir
+        self.bin_dir = bin_dir
         self._settings = settings
         self._lock = threading.Lock()
         self._open: dict[str, Shadow] = {}
@@ -59,7 +57,7 @@ class Shadows:
         self._sandbox.fill(mirror, self._settings.pool)
 
     def _mirror(self, fence: Fence) -> str:
-        return ensure_mirror(self._admin_url, self._production.settings.reader_url, fence, self._bin_dir)
+        return ensure_mirror(self._admin_url, self._production.settings.reader_url, fence, self.bin_dir)
 
     def start(self, tenant_key: str, progress: Progress | None = None) -> tuple[Shadow, str]:
         """A fresh shadow for one tenant and the name of its mirror; rows come on first need."""
@@ -98,14 +96,14 @@ class Shadows:
         with self._lock:
             self._open[dry_run_id] = shadow
 
-    def get(self, dry_run: DryRun) -> Shadow:
+    def get(self, dry_run_id: str) -> Shadow:
         """The dry run's open shadow. Raises ShadowExpired when this process cannot reach it any more."""
         with self._lock:
-            shadow = self._open.get(dry_run.id)
+            shadow = self._open.get(dry_run_id)
         if shadow is None or shadow.owner.closed or shadow.role.closed:
             raise gone()
         if not self._sandbox.exists(shadow.id):
-            self.forget(dry_run.id)
+            self.forget(dry_run_id)
             raise gone()
         return shadow
 
@@ -156,5 +154,3 @@ class Shadows:
         for dry_run_id in ids:
             self.forget(dry_run_id)
 
-
-__all__ = ["Progress", "ShadowExpired", "ShadowSettings", "Shadows"]

@@ -181,9 +181,9 @@ def _links(table: FencedTable, fenced: Mapping[str, FencedTable]) -> tuple[Forei
 def _add_shared(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:
     """Tables that owned rows refer to, and the tables those refer to in turn: read-only company."""
     frontier = list(fenced.values())
-    for name, rule in rules.tables.items():
-        if rule.fence_class == SHARED and name not in fenced:
-            fenced[name] = FencedTable(table=catalog.tables[name], fence_class=SHARED, whole=rule.rows == "all")
+    for name, given in rules.tables.items():
+        if given.fence_class == SHARED and name not in fenced:
+            fenced[name] = FencedTable(table=catalog.tables[name], fence_class=SHARED, whole=given.rows == "all")
             frontier.append(fenced[name])
     while frontier:
         table = frontier.pop()

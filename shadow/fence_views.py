@@ -36,7 +36,7 @@ def make_fence_schema(
                 counter = sql.Identifier(schema, f"popped_{number}_{column.name}"[:60])
                 conn.execute(sql.SQL("CREATE SEQUENCE {}").format(counter))
                 defaults[column.name] = sql.SQL("({}::{}[])[nextval({}::regclass)]").format(
-                    sql.Literal(_array(values)), sql.SQL(column.type), sql.Literal(counter.as_string(conn))  # type: ignore[arg-type]
+                    sql.Literal(_array(values)), sql.SQL(column.type), sql.Literal(counter.as_string(conn))
                 )  # fmt: skip
         for statement in view_statements(fence, tenant_key, table, schema, defaults, shared_as_loaded=False):
             conn.execute(statement)

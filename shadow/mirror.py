@@ -64,7 +64,7 @@ def _make(
     admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(building)))
     admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(building)))
     target = make_conninfo(admin_url, dbname=building)
-    _restore(_dump(reader_url, bin_dir), target, bin_dir)
+    restore_definitions(dump_definitions(reader_url, bin_dir), target, bin_dir)
     with psycopg.connect(target, autocommit=True) as conn:
         _harden(conn, fence)
         conn.execute(block("bookkeeping"))
@@ -79,7 +79,8 @@ def _environment(url: str) -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C", **known}
 
 
-def _dump(reader_url: str, bin_dir: Path) -> bytes:
+def dump_definitions(reader_url: str, bin_dir: Path) -> bytes:
+    """Production's definitions as a psql script, no rows. Raises SandboxUnavailable."""
     arguments = [
         str(bin_dir / "pg_dump"), "--schema-only", "--no-owner", "--no-privileges", "--no-publications",
         "--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--exclude-schema=shadowdesk",
@@ -95,7 +96,8 @@ def _dump(reader_url: str, bin_dir: Path) -> bytes:
     return done.stdout
 
 
-def _restore(dump: bytes, target: str, bin_dir: Path) -> None:
+def restore_definitions(dump: bytes, target: str, bin_dir: Path) -> None:
+    """Runs such a script on an empty database, all or nothing. Raises SandboxUnavailable."""
     arguments = [str(bin_dir / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction"]
     done = subprocess.run(arguments, input=dump, env=_environment(target), capture_output=True, check=False)
     if done.returncode != 0:

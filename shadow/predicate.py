@@ -20,7 +20,7 @@ class Predicates:
         self._fence = fence
         root = fence.tables[fence.root].table
         self._key_type = root.column(fence.key).type
-        self._literal = sql.SQL("{}::{}").format(sql.Literal(tenant_key), sql.SQL(self._key_type))  # type: ignore[arg-type]
+        self._literal = sql.SQL("{}::{}").format(sql.Literal(tenant_key), sql.SQL(self._key_type))
         self._numbers = count(1)
 
     @property
@@ -51,7 +51,7 @@ class Predicates:
     def _when(self, table: FencedTable, condition: sql.Composable) -> sql.Composable:
         if not table.when:
             return condition
-        return sql.SQL("({} AND ({}))").format(condition, sql.SQL(table.when))  # type: ignore[arg-type]
+        return sql.SQL("({} AND ({}))").format(condition, sql.SQL(table.when))
 
     def _parent_exists(self, table: FencedTable, fk: ForeignKey, alias: str) -> sql.Composable:
         parent = self._fence.tables[fk.parent]

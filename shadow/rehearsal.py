@@ -65,7 +65,7 @@ def _switch(shadow: Shadow, checks: Sequence[Any], verb: str) -> None:
     """Checks of deferred keys are off between steps and on in the rehearsal."""
     for relation, trigger in checks:
         shadow.owner.execute(
-            sql.SQL("ALTER TABLE {} {} TRIGGER {}").format(sql.SQL(relation), sql.SQL(verb), sql.Identifier(trigger))  # type: ignore[arg-type]
+            sql.SQL("ALTER TABLE {} {} TRIGGER {}").format(sql.SQL(relation), sql.SQL(verb), sql.Identifier(trigger))
         )
 
 

@@ -71,7 +71,7 @@ def _read(
     unnested = sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in keys)
     names = sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(len(keys)))
     joined = sql.SQL(" AND ").join(
-        sql.SQL("t.{} = k.{}::{}").format(sql.Identifier(c), sql.Identifier(f"k{n}"), sql.SQL(types[c]))  # type: ignore[arg-type]
+        sql.SQL("t.{} = k.{}::{}").format(sql.Identifier(c), sql.Identifier(f"k{n}"), sql.SQL(types[c]))
         for n, c in enumerate(keys)
     )
     cells = sql.SQL(", ").join(cell_text("t", c.name, c.type) for c in table.table.columns)
@@ -79,7 +79,7 @@ def _read(
         "SELECT k.ord, {extra}, {cells} FROM unnest({unnested}) WITH ORDINALITY AS k({names}, ord)"
         " JOIN {base} AS t ON {joined} ORDER BY k.ord {lock}"
     ).format(
-        extra=sql.SQL(extra), cells=cells, unnested=unnested, names=names, base=base(table), joined=joined,  # type: ignore[arg-type]
+        extra=sql.SQL(extra), cells=cells, unnested=unnested, names=names, base=base(table), joined=joined,
         lock=sql.SQL("FOR UPDATE OF t") if lock else sql.SQL(""),
     )  # fmt: skip
     arrays = [[row.key[n] for row in rows] for n in range(len(keys))]
@@ -182,7 +182,7 @@ def _unconfirmed(
 ) -> list[Mismatch]:
     """Rows of this transaction that are not among the touched keys: only trigger-made ones may be, as a multiset."""
     cells = sql.SQL(", ").join(cell_text("t", c.name, c.type) for c in table.table.columns)
-    query = sql.SQL("SELECT {} FROM {} AS t WHERE {}").format(cells, base(table), sql.SQL(ours))  # type: ignore[arg-type]
+    query = sql.SQL("SELECT {} FROM {} AS t WHERE {}").format(cells, base(table), sql.SQL(ours))
     written = conn.execute(query).fetchall()
     name = table.table.name
     if not generated:

@@ -82,7 +82,7 @@ def fill_pins(shadow: Shadow, gated: GatedStatement) -> GatedStatement:
         pins = []
         for pin in gated.pins:
             call = source[pin.start : pin.end].decode()
-            row = shadow.owner.execute(sql.SQL("SELECT ({})::text").format(sql.SQL(call))).fetchone()  # type: ignore[arg-type]
+            row = shadow.owner.execute(sql.SQL("SELECT ({})::text").format(sql.SQL(call))).fetchone()
             pins.append(replace(pin, value=row[0] if row else None))
     return replace(gated, pins=tuple(pins))
 
@@ -193,7 +193,7 @@ def clock_texts(conn: psycopg.Connection[Any], types: list[str]) -> dict[str, st
     """The running transaction's time as Postgres writes it in each date/time type."""
     if not types:
         return {}
-    cells = sql.SQL(", ").join(sql.SQL("now()::{}::text").format(sql.SQL(t)) for t in types)  # type: ignore[arg-type]
+    cells = sql.SQL(", ").join(sql.SQL("now()::{}::text").format(sql.SQL(t)) for t in types)
     row = conn.execute(sql.SQL("SELECT {}").format(cells)).fetchone()
     return dict(zip(types, row or (), strict=True))
 

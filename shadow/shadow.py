@@ -52,6 +52,8 @@ class Shadow:
         self.snapshot = snapshot
         #: One statement at a time per shadow; held by whoever works on it.
         self.lock = threading.RLock()
+        #: Measures before the first write, by name; filled by the hub.
+        self.totals: dict[str, str] = {}
         self._reader_url = reader_url
         self._max_bytes = max_bytes
         try:
@@ -73,7 +75,7 @@ class Shadow:
                 self.owner.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role))
             for function in _ROLE_FUNCTIONS:
                 self.owner.execute(
-                    sql.SQL("GRANT EXECUTE ON FUNCTION shadowdesk.{} TO {}").format(sql.SQL(function), role)  # type: ignore[arg-type]
+                    sql.SQL("GRANT EXECUTE ON FUNCTION shadowdesk.{} TO {}").format(sql.SQL(function), role)
                 )
 
     def attach(self) -> None:
@@ -148,9 +150,7 @@ class Shadow:
                 on_view = target is not targets[0]
                 if on_view and level > READ and not table.writable:
                     continue
-                self.owner.execute(
-                    sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(_RIGHTS[level]), target, role)  # type: ignore[arg-type]
-                )
+                self.owner.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(_RIGHTS[level]), target, role))
 
     def _make_view(self, table: FencedTable) -> None:
         defaults = {c.name: self._draw(table, c) for c in table.table.columns if c.draws in ("sequence", "volatile")}
@@ -167,7 +167,7 @@ class Shadow:
             "INSERT INTO shadowdesk.draws(slot, expression) VALUES (%s, %s) ON CONFLICT DO NOTHING",
             (slot, None if column.draws == "sequence" else column.default),
         )
-        return sql.SQL("shadowdesk.draw({})::{}").format(sql.Literal(slot), sql.SQL(column.type))  # type: ignore[arg-type]
+        return sql.SQL("shadowdesk.draw({})::{}").format(sql.Literal(slot), sql.SQL(column.type))
 
     def _grant_sequences(self, table: FencedTable) -> None:
         for column in table.table.columns:

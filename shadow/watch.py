@@ -77,7 +77,7 @@ def own(kind: str, oid: int) -> sql.Identifier:
 
 def _type(name: str) -> sql.SQL:
     """A type as format_type writes it, which is valid SQL; it comes from the catalog, never from a caller."""
-    return sql.SQL(name)  # type: ignore[arg-type]
+    return sql.SQL(name)
 
 
 def _keep_pristine(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
@@ -97,10 +97,9 @@ def _add_capture(
     referencing: str,
 ) -> None:
     function = own(f"capture_{event}", oid)
+    keys: sql.Composable = sql.SQL("r::text")
     if table.table.key:
         keys = sql.SQL(", ").join(sql.Identifier("r", column) for column in table.table.key)
-    else:
-        keys = sql.SQL("r::text")
     inserts = sql.SQL(" ").join(
         sql.SQL("INSERT INTO {} SELECT running.step, running.rehearsal, {}, came_from, {} FROM {} AS r;").format(
             own("touched", oid), sql.Literal(op), keys, sql.Identifier(rows)
@@ -110,7 +109,7 @@ def _add_capture(
     conn.execute(sql.SQL(_FUNCTION).format(function=function, inserts=inserts, name=sql.Literal(table.table.name)))
     conn.execute(
         sql.SQL("CREATE TRIGGER {} AFTER {} ON {} {} FOR EACH STATEMENT EXECUTE FUNCTION {}()").format(
-            sql.Identifier(f"shadowdesk_capture_{event}"), sql.SQL(event.upper()), base(table),  # type: ignore[arg-type]
-            sql.SQL(referencing), function,  # type: ignore[arg-type]
+            sql.Identifier(f"shadowdesk_capture_{event}"), sql.SQL(event.upper()), base(table),
+            sql.SQL(referencing), function,
         )
     )  # fmt: skip

@@ -3,7 +3,7 @@
 import re
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString, cast
+from typing import LiteralString
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
@@ -19,5 +19,5 @@ def _blocks() -> dict[str, str]:
 
 
 def block(name: str) -> LiteralString:
-    """The SQL text of one named block. The cast is sound: the text ships with the package."""
-    return cast("LiteralString", _blocks()[name].strip())
+    """The SQL text of one named block; literal because it ships with the package."""
+    return _blocks()[name].strip()

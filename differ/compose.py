@@ -1,0 +1,255 @@
+"""Composes this leaf's SQL for one table: names differ per table, the statements are the blocks of `sql/`.
+
+Called by `net.py`, `frozen.py`, `measures.py` and `explain.py`; the only module that reads the blocks.
+Everything is composed of identifiers and literals and runs without parameters, so that a `%` in a measure
+stays what it is.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from psycopg import sql
+
+from differ.framing import CLOCK, GENERATED, NOTHING, frame
+from differ.kinds import ClockRule
+from differ.model import Column, TableImages
+from differ.sql import block
+
+_COMMA = sql.SQL(", ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """One table and the touched rows that count: one step's, or all up to a step, or the rehearsal's."""
+
+    images: TableImages
+    rule: ClockRule
+    step: int | None = None
+    upto: int | None = None
+    rehearsal: bool = False
+
+    @property
+    def picked(self) -> sql.Composable:
+        """The condition on the touched table's rows."""
+        condition: sql.Composable = sql.SQL("rehearsal" if self.rehearsal else "NOT rehearsal")
+        if self.step is not None:
+            condition += sql.SQL(" AND step = {}").format(self.step)
+        if self.upto is not None:
+            condition += sql.SQL(" AND step <= {}").format(self.upto)
+        return condition
+
+    @property
+    def before(self) -> sql.Composable | None:
+        """The relation of before rows; None where that side is empty."""
+        if self.step is None:
+            return None if self.images.pristine is None else sql.Identifier(*self.images.pristine)
+        return sql.SQL("before_rows") if self.images.key else None
+
+    @property
+    def after(self) -> sql.Composable:
+        """The relation of after rows."""
+        return sql.Identifier(*self.images.base) if self.step is None else sql.SQL("after_rows")
+
+
+def compose(scope: Scope, name: str, **more: Any) -> sql.Composed:
+    """The named block for one table, with its CTEs; `more` fills what only that block has."""
+    images = scope.images
+    return sql.SQL(block(name)).format(
+        sources=_sources(scope),
+        touched=sql.Identifier(*images.touched),
+        picked=scope.picked,
+        keys=_key_names(images),
+        changed=sql.SQL("before IS DISTINCT FROM after"),
+        key_texts=_array([_key_text(position) for position in images.key_positions]),
+        **more,
+    )
+
+
+def summary_parts(scope: Scope) -> dict[str, sql.Composable]:
+    """What `table_summary` needs beyond the rest: the order of rows, each row's hash, the root's head."""
+    images = scope.images
+    steady = [p for p in images.key_positions if images.columns[p].name not in images.generated]
+    return {
+        "order_texts": _bytes_of([_key_text(position) for position in steady]),
+        "row_hash": _row_hash(scope),
+        "root_head": sql.Literal(frame(images.table)),
+    }
+
+
+def frozen_parts(scope: Scope) -> dict[str, sql.Composable]:
+    """What `frozen` needs: the key's texts even of a row that is in neither image, and their byte order."""
+    found = [
+        sql.SQL("coalesce(before[{place}], after[{place}], {touched})").format(
+            place=position + 1, touched=_text(sql.Identifier(f"k{number}"), scope.images.columns[position])
+        )
+        for number, position in enumerate(scope.images.key_positions, 1)
+    ]
+    return {"found_key": _array(found), "frozen_order": _bytes_of(found)}
+
+
+def rest_hash(images: TableImages) -> sql.Composable:
+    """A hash of every cell that is not of the key, of the side that exists."""
+    places = [p for p in range(len(images.columns)) if p not in images.key_positions]
+    return sql.SQL("sha256(convert_to(({})::text, 'UTF8'))").format(_array([_key_text(p) for p in places]))
+
+
+def same_key(images: TableImages, alias: sql.Composable, keys: str = "k") -> sql.Composable:
+    """Equality of a row's key columns with the touched key."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{}.{} = {}.{}").format(
+            alias, sql.Identifier(name), sql.Identifier(keys), sql.Identifier(f"k{number}")
+        )
+        for number, name in enumerate(images.key, 1)
+    )
+
+
+def block_of_type(name: LiteralString, type_name: str, **more: Any) -> sql.Composed:
+    """The named block about values of one type, named as format_type does."""
+    return sql.SQL(block(name)).format(type=trusted(type_name), **more)
+
+
+def trusted(text: LiteralString) -> sql.SQL:
+    """SQL that the operator or Postgres' own catalog wrote: a measure's expression, a type's name."""
+    return sql.SQL(text)
+
+
+def _sources(scope: Scope) -> sql.Composable:
+    parts = [part for part in (_touched_ctes(scope), _pairs(scope)) if part is not None]
+    return sql.SQL(",\n").join(parts)
+
+
+def _touched_ctes(scope: Scope) -> sql.Composable | None:
+    images = scope.images
+    if scope.step is None and not images.key:
+        return None
+    names: dict[str, Any] = {
+        "keys": _key_names(images),
+        "touched": sql.Identifier(*images.touched),
+        "picked": scope.picked,
+    }
+    if scope.step is None:
+        return sql.SQL(block("net_sources")).format(**names)
+    names |= {
+        "step": sql.Literal(scope.step),
+        "image": sql.Identifier(*images.image),
+        "image_columns": _COMMA.join(
+            sql.SQL("i.{} AS {}").format(sql.Identifier(f"c{number}"), sql.Identifier(column.name))
+            for number, column in enumerate(images.columns, 1)
+        ),
+    }
+    if not images.key:
+        return sql.SQL(block("step_sources_without_key")).format(**names)
+    if images.pristine is None:
+        return sql.SQL(block("step_sources_of_a_sink")).format(**names)
+    return sql.SQL(block("step_sources")).format(
+        columns=_COMMA.join(sql.SQL("r.{}").format(sql.Identifier(column.name)) for column in images.columns),
+        pristine=sql.Identifier(*images.pristine),
+        same_key=same_key(images, sql.SQL("r")),
+        same_earlier_key=sql.SQL(" AND ").join(
+            sql.SQL("e.{0} = k.{0}").format(sql.Identifier(f"k{number}")) for number in _numbers(images)
+        ),
+        **names,
+    )
+
+
+def _pairs(scope: Scope) -> sql.Composable:
+    images = scope.images
+    cells = _array([_text(sql.SQL("r.{}").format(sql.Identifier(c.name)), c) for c in images.columns])
+    if not images.key:
+        return sql.SQL(block("pairs_without_key")).format(cells=cells, after=scope.after)
+    names: dict[str, Any] = {
+        "typed_key": _COMMA.join(sql.Identifier("k", f"k{number}") for number in _numbers(images)),
+        "cells": cells,
+        "after": scope.after,
+        "same_key": same_key(images, sql.SQL("r")),
+    }
+    if scope.before is None:
+        return sql.SQL(block("pairs_of_a_sink")).format(**names)
+    return sql.SQL(block("pairs")).format(before=scope.before, **names)
+
+
+def _text(cell: sql.Composable, column: Column) -> sql.Composable:
+    """Postgres' own text of a cell, compared by its bytes whatever the column's collation is.
+
+    `bpchar` without a length is the one built-in type whose cast to text drops what is stored: trailing
+    blanks.
+    """
+    if column.type == "bpchar":
+        return sql.SQL('textin(bpcharout({})) COLLATE "C"').format(cell)
+    return sql.SQL('{}::text COLLATE "C"').format(cell)
+
+
+def _row_hash(scope: Scope) -> sql.Composable:
+    images = scope.images
+    head = [_framed_key(images, position) for position in images.key_positions]
+    before = [
+        _framed(images.columns[p], _value(sql.SQL("before[{}]").format(p + 1))) for p in _places(images)
+    ]
+    after = [_framed(images.columns[p], _after(scope, p)) for p in _places(images)]
+    return sql.SQL("sha256(convert_to({} || {} || {}, 'UTF8'))").format(
+        _joined(head), _side("before", before), _side("after", after)
+    )
+
+
+def _side(side: LiteralString, cells: Sequence[sql.Composable]) -> sql.Composable:
+    return sql.SQL("CASE WHEN {} IS NULL THEN {} ELSE {} END").format(sql.SQL(side), NOTHING, _joined(cells))
+
+
+def _framed_key(images: TableImages, position: int) -> sql.Composable:
+    text = _value(_key_text(position))
+    if images.columns[position].name in images.generated:
+        text = sql.SQL("CASE WHEN before IS NULL THEN {} ELSE {} END").format(GENERATED, text)
+    return _framed(images.columns[position], text)
+
+
+def _after(scope: Scope, position: int) -> sql.Composable:
+    column = scope.images.columns[position]
+    cell = sql.SQL("after[{}]").format(position + 1)
+    text = _value(cell)
+    clocks = scope.rule.texts(scope.images.table, column)
+    if clocks:
+        text = sql.SQL(
+            "CASE WHEN {cell} = ANY({clocks}::text[]) AND before[{place}] IS DISTINCT FROM {cell}"
+            " THEN {mark} ELSE {text} END"
+        ).format(cell=cell, clocks=sorted(clocks), place=position + 1, mark=CLOCK, text=text)
+    if column.name in scope.images.generated:
+        text = sql.SQL("CASE WHEN before IS NULL THEN {} ELSE {} END").format(GENERATED, text)
+    return text
+
+
+def _framed(column: Column, text: sql.Composable) -> sql.Composable:
+    return sql.SQL("{} || {}").format(frame(column.name) + frame(column.type), text)
+
+
+def _value(cell: sql.Composable) -> sql.Composable:
+    return sql.SQL("coalesce(length({0}) || ':' || {0}, {1})").format(cell, NOTHING)
+
+
+def _key_text(position: int) -> sql.Composable:
+    return sql.SQL("coalesce(before[{0}], after[{0}])").format(position + 1)
+
+
+def _joined(parts: Sequence[sql.Composable]) -> sql.Composable:
+    return sql.SQL("array_to_string({}, '')").format(_array(parts))
+
+
+def _bytes_of(texts: Iterable[sql.Composable]) -> sql.Composable:
+    parts = _COMMA.join(sql.SQL("convert_to({}, 'UTF8')").format(text) for text in texts)
+    return sql.SQL("ARRAY[{}]::bytea[]").format(parts)
+
+
+def _array(parts: Iterable[sql.Composable]) -> sql.Composable:
+    return sql.SQL("ARRAY[{}]::text[]").format(_COMMA.join(parts))
+
+
+def _key_names(images: TableImages) -> sql.Composable:
+    return _COMMA.join(sql.Identifier(f"k{number}") for number in _numbers(images))
+
+
+def _numbers(images: TableImages) -> range:
+    return range(1, len(images.key) + 1)
+
+
+def _places(images: TableImages) -> range:
+    return range(len(images.columns))

@@ -1,0 +1,86 @@
+"""The digest of a proposal, and the row hashes under it in Python; called by the hub at propose and confirm.
+
+Layers: one SHA-256 per changed row over framed (column, type, text) cells of its key, before and after
+image; one per table over its row hashes in key order (both in SQL, `sql/diff.sql`); one over the tables;
+one over the header. Clock and generated cells go in by kind, not by value, so that the digest means what
+the person saw and no more.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import rfc8785
+
+from differ.framing import CLOCK, GENERATED, NOTHING, frame, framed
+from differ.model import Column, FrozenRow
+
+#: Without these a confirmed digest would not say what runs, where, and what it adds up to.
+REQUIRED = frozenset({"statements", "tenant", "measures"})
+
+
+def digest(header: Mapping[str, Any], tables_root: str) -> str:
+    """SHA-256 (hex) over the RFC 8785 canonical JSON of `header` with `tables_root` added.
+
+    `header` holds `statements` (each with text, params and pins), `tenant`, `measures` and whatever else a
+    person confirms; only strings, whole numbers, booleans, None, lists and string-keyed mappings.
+    ValueError when one of them is missing or `tables_root` is already taken; rfc8785.CanonicalizationError
+    for other values.
+    """
+    missing = REQUIRED - header.keys()
+    if missing or "tables_root" in header:
+        raise ValueError(f"a digest header needs {sorted(REQUIRED)} and must leave tables_root free")
+    return hashlib.sha256(rfc8785.dumps({**header, "tables_root": tables_root})).hexdigest()
+
+
+def tables_root(roots: Mapping[str, str]) -> str:
+    """SHA-256 (hex) over table names and their roots (hex), in name order."""
+    text = "".join(framed((table, roots[table])) for table in sorted(roots))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def table_root(
+    table: str,
+    columns: Sequence[Column],
+    key: Sequence[str],
+    rows: Iterable[FrozenRow],
+    generated: frozenset[str] = frozenset(),
+) -> str:
+    """The same hex as `TableSummary.root`, from one table's frozen rows; unchanged ones do not count."""
+    names = [column.name for column in columns]
+    steady = [place for place, name in enumerate(key) if name not in generated]
+    places = [names.index(name) for name in key]
+    hashes = sorted(
+        ([row.key[place].encode() for place in steady], row_hash(columns, places, row))
+        for row in rows
+        if row.changed
+    )
+    head = f"{frame(table)}{len(hashes)};"
+    return hashlib.sha256(head.encode() + b"".join(found for _, found in hashes)).hexdigest()
+
+
+def row_hash(columns: Sequence[Column], key_positions: Sequence[int], row: FrozenRow) -> bytes:
+    """The SHA-256 of one changed row, as SQL computes it; `key_positions` count from 0 into `columns`."""
+    head = "".join(
+        _cell(columns[place], _key_text(row, place, text))
+        for place, text in zip(key_positions, row.key, strict=True)
+    )
+    before = NOTHING
+    if row.before is not None:
+        before = "".join(_cell(column, frame(text)) for column, text in zip(columns, row.before, strict=True))
+    after = NOTHING
+    if row.after is not None:
+        marks = {"clock": CLOCK, "generated": GENERATED}
+        after = "".join(
+            _cell(column, marks.get(kind) or frame(text))
+            for column, text, kind in zip(columns, row.after, row.kinds, strict=True)
+        )
+    return hashlib.sha256(f"{head}{before}{after}".encode()).digest()
+
+
+def _key_text(row: FrozenRow, place: int, text: str) -> str:
+    return GENERATED if row.before is None and row.kinds[place] == "generated" else frame(text)
+
+
+def _cell(column: Column, value: str) -> str:
+    return f"{framed((column.name, column.type))}{value}"

@@ -1,0 +1,159 @@
+-- name: net_sources
+-- CTEs of a net diff: the keys noted as touched; before is the pristine copy, after the base table.
+keys AS MATERIALIZED (
+  SELECT {keys}, bool_or(origin = 'statement') AS own FROM {touched} WHERE {picked} GROUP BY {keys}
+)
+
+-- name: step_sources
+-- CTEs of one step's diff: before is the latest earlier image, else the pristine row; after is the step's own image.
+keys AS MATERIALIZED (
+  SELECT {keys}, bool_or(origin = 'statement') AS own FROM {touched} WHERE {picked} GROUP BY {keys}
+),
+earlier AS MATERIALIZED (
+  SELECT DISTINCT ON ({keys}) i.* FROM {image} i JOIN keys USING ({keys}) WHERE i.step < {step}
+  ORDER BY {keys}, i.step DESC
+),
+before_rows AS MATERIALIZED (
+  SELECT {image_columns} FROM earlier i WHERE i.present
+  UNION ALL
+  SELECT {columns} FROM keys k JOIN {pristine} r ON {same_key}
+  WHERE NOT EXISTS (SELECT FROM earlier e WHERE {same_earlier_key})
+),
+after_rows AS MATERIALIZED (SELECT {image_columns} FROM {image} i WHERE i.step = {step} AND i.present)
+
+-- name: step_sources_of_a_sink
+-- As step_sources for a table that started empty: what has no earlier image was not there.
+keys AS MATERIALIZED (
+  SELECT {keys}, bool_or(origin = 'statement') AS own FROM {touched} WHERE {picked} GROUP BY {keys}
+),
+earlier AS MATERIALIZED (
+  SELECT DISTINCT ON ({keys}) i.* FROM {image} i JOIN keys USING ({keys}) WHERE i.step < {step}
+  ORDER BY {keys}, i.step DESC
+),
+before_rows AS MATERIALIZED (SELECT {image_columns} FROM earlier i WHERE i.present),
+after_rows AS MATERIALIZED (SELECT {image_columns} FROM {image} i WHERE i.step = {step} AND i.present)
+
+-- name: step_sources_without_key
+-- As step_sources for a sink without a key: every present image row of the step is new.
+after_rows AS MATERIALIZED (SELECT {image_columns} FROM {image} i WHERE i.step = {step} AND i.present)
+
+-- name: pairs
+-- Every touched key with both images as arrays of cell texts, NULL where the row did not exist.
+pairs AS (
+  SELECT {typed_key}, k.own, b.cells AS before, a.cells AS after
+  FROM keys k
+  LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {before} r WHERE {same_key}) b ON true
+  LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {after} r WHERE {same_key}) a ON true
+)
+
+-- name: pairs_of_a_sink
+-- As pairs for a table whose before side is empty.
+pairs AS (
+  SELECT {typed_key}, k.own, NULL::text[] AS before, a.cells AS after
+  FROM keys k
+  LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {after} r WHERE {same_key}) a ON true
+)
+
+-- name: pairs_without_key
+-- As pairs for a sink without a key: each row there is new.
+pairs AS (SELECT false AS own, NULL::text[] AS before, {cells} AS after FROM {after} r)
+
+-- name: table_summary
+-- Counts of one table's changed rows and the SHA-256 over their hashes in key order.
+WITH {sources}, hashed AS (
+  SELECT own, before IS NULL AS inserted, after IS NULL AS deleted, {order_texts} AS key_bytes, {row_hash} AS hash
+  FROM pairs WHERE {changed}
+)
+SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted AND NOT deleted),
+       count(*) FILTER (WHERE deleted), count(*) FILTER (WHERE NOT own),
+       encode(sha256(convert_to({root_head} || count(*) || ';', 'UTF8')
+                     || coalesce(string_agg(hash, ''::bytea ORDER BY key_bytes, hash), ''::bytea)), 'hex')
+FROM hashed
+
+-- name: table_beyond_origins
+-- What touched the changed rows that no statement touched itself.
+WITH {sources}
+SELECT DISTINCT t.origin FROM pairs p JOIN {touched} t USING ({keys}) WHERE NOT p.own AND {changed} AND {picked}
+ORDER BY t.origin
+
+-- name: table_origins
+-- What wrote a sink without a key.
+SELECT DISTINCT origin FROM {touched} WHERE {picked} ORDER BY origin
+
+-- name: table_page
+-- Some changed rows in the key's own order, with every origin and operation noted for them.
+WITH {sources}, page AS MATERIALIZED (
+  SELECT * FROM pairs WHERE {changed} ORDER BY {keys} LIMIT {limit} OFFSET {offset}
+), notes AS (
+  SELECT {keys}, array_agg(DISTINCT ARRAY[t.step::text, t.origin]) AS origins, bool_and(t.op = 'U') AS only_updated
+  FROM page JOIN {touched} t USING ({keys}) WHERE {picked} GROUP BY {keys}
+)
+SELECT page.before, page.after, notes.origins, notes.only_updated, ({key_texts})::text
+FROM page JOIN notes USING ({keys}) ORDER BY {keys}
+
+-- name: table_page_without_key
+-- Some rows of a sink without a key, in the order of their texts.
+WITH {sources}
+SELECT before, after, NULL, false, '' FROM pairs ORDER BY after LIMIT {limit} OFFSET {offset}
+
+-- name: rekeyed_pairs
+-- Deleted and inserted keys that are one row under a new key. Certain when one update touched just these two keys, or
+-- when within one step and origin no other vanished and no other new row has the same remaining cells.
+WITH {sources}, lost AS (
+  SELECT {keys}, before IS NULL AS is_new, {key_texts} AS key_texts, {rest_hash} AS rest
+  FROM pairs WHERE (before IS NULL) <> (after IS NULL)
+), moved AS (
+  SELECT {keys} FROM {touched} WHERE {picked} GROUP BY {keys} HAVING bool_and(op = 'U')
+), notes AS (
+  SELECT DISTINCT t.step, t.origin, {keys} FROM {touched} t JOIN moved USING ({keys}) WHERE {picked}
+), sizes AS (
+  SELECT step, origin, count(*) AS keys_touched FROM (
+    SELECT DISTINCT step, origin, {keys} FROM {touched} WHERE {picked}
+  ) every_key GROUP BY step, origin
+), ends AS (
+  SELECT n.step, n.origin, s.keys_touched, l.is_new, l.key_texts, l.rest
+  FROM lost l JOIN notes n USING ({keys}) JOIN sizes s USING (step, origin)
+), certain AS (
+  SELECT min(key_texts) FILTER (WHERE NOT is_new) AS old_key, min(key_texts) FILTER (WHERE is_new) AS new_key
+  FROM ends GROUP BY step, origin, CASE WHEN keys_touched = 2 THEN ''::bytea ELSE rest END
+  HAVING count(*) FILTER (WHERE is_new) = 1 AND count(*) FILTER (WHERE NOT is_new) = 1
+)
+SELECT DISTINCT old_key, new_key FROM certain WHERE old_key::text = ANY({wanted}::text[]) OR new_key::text = ANY({wanted}::text[])
+
+-- name: frozen
+-- Every touched row, changed or not, in the byte order of its key's text.
+WITH {sources}
+SELECT {found_key} AS key_texts, before, after FROM pairs ORDER BY {frozen_order}
+
+-- name: measure_delta
+-- Sum of one operator-written expression over the touched rows, after minus before; the rows left alone cancel out.
+WITH {sources}
+SELECT (a.total - b.total)::text, ({given}::numeric)::text, ({given}::numeric + a.total - b.total)::text
+FROM ({before_sum}) b, ({after_sum}) a
+
+-- name: measure_side
+-- One side's sum; the expression sees the table's columns by their own names.
+SELECT coalesce(sum(v.amount), 0) AS total FROM keys k CROSS JOIN LATERAL (
+  SELECT ({amount}
+  )::numeric AS amount FROM {relation} AS {alias} WHERE {same_key} AND ({condition}
+  )) v
+
+-- name: measure_side_without_key
+-- As measure_side for a sink without a key: all its rows are new.
+SELECT coalesce(sum(({amount}
+  )::numeric), 0) AS total FROM {relation} AS {alias} WHERE ({condition}
+  )
+
+-- name: measure_total
+-- The expression's sum over the whole table as it is now.
+SELECT coalesce(sum(({amount}
+  )::numeric), 0)::text FROM {relation} AS {alias} WHERE ({condition}
+  )
+
+-- name: any_touched
+-- Whether the notes name a touched row.
+SELECT EXISTS (SELECT FROM {touched} WHERE {picked})
+
+-- name: as_json
+-- Texts of one type as JSON text, in the order given.
+SELECT to_json(v::{type})::text FROM unnest({texts}::text[]) WITH ORDINALITY AS t(v, place) ORDER BY place

@@ -1,0 +1,22 @@
+"""`reap`: what an operator, or cron, does to keep the sandbox clean; servers do the same by themselves."""
+
+import typer
+
+from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, Person, caller_of, opened
+from mcp_server.cli.output import say, say_json
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this file's command."""
+    app.command("reap")(reap)
+
+
+def reap(config: Config = DEFAULT_CONFIG, person: Person = None, json: Json = False) -> None:
+    """Drop expired shadows and what crashed servers left in the sandbox."""
+    with opened(config) as assembly:
+        caller = caller_of(assembly.settings, person)
+        dropped = assembly.governor.run(caller, "reap", {}, assembly.desk.shadows.reap)
+    if json:
+        say_json(dropped)
+    else:
+        say(f"dropped {len(dropped)} shadows{': ' + ', '.join(dropped) if dropped else ''}")

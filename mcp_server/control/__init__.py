@@ -1,0 +1,1 @@
+"""The control store: dry runs, statements, proposals, confirmations, escalations, log-in links and page sessions."""

@@ -1,0 +1,130 @@
+"""Checks every URL, role and right that the configuration names, and says how to mend what is wrong.
+
+Called by `shadowdesk doctor`; reads only.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psycopg
+
+from mcp_server.install import APPLIER, READER
+from mcp_server.production import Production
+from shadow.errors import ShadowError
+from shadow.fence import Fence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing looked at; `mend` says what to do when it is not ok."""
+
+    name: str
+    ok: bool
+    detail: str
+    mend: str = ""
+
+
+def check_production(production: Production) -> Iterator[Check]:
+    """Reader and applier: reachable, the right role, the rights they need and those they must not have."""
+    settings = production.settings
+    yield from _connection("production.reader_url", settings.reader_url, _check_reader)
+    if settings.applier_url is None:
+        yield Check(name="production.applier_url", ok=True, detail="not configured: this process cannot confirm")
+    else:
+        yield from _connection("production.applier_url", settings.applier_url, _check_applier)
+    try:
+        fence = production.fence()
+    except Exception as error:
+        yield Check(name="fence", ok=False, detail=str(error), mend="Correct [fence] in shadowdesk.toml.")
+        return
+    yield from _check_fence(fence)
+
+
+def _connection(name: str, url: str, checks: Callable[[psycopg.Connection[tuple[object, ...]]], Iterator[Check]]) -> Iterator[Check]:
+    try:
+        conn = psycopg.connect(url, autocommit=True, connect_timeout=5)
+    except psycopg.OperationalError:
+        yield Check(
+            name=name, ok=False, detail="cannot be reached with these credentials",
+            mend="Check host, port, database and password; `shadowdesk install` makes the roles.",
+        )  # fmt: skip
+        return
+    with conn:
+        version = conn.info.server_version
+        supported = 140000 <= version < 190000
+        yield Check(
+            name=name, ok=supported, detail=f"PostgreSQL {version // 10000}.{version % 10000}",
+            mend="Versions 14 to 18 are supported.",
+        )  # fmt: skip
+        yield from checks(conn)
+
+
+def _asked(conn: psycopg.Connection[tuple[object, ...]], query: str) -> bool:
+    row = conn.execute(query).fetchone()  # type: ignore[call-overload]
+    return bool(row and row[0])
+
+
+_SUPER = "SELECT rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles WHERE rolname = current_user"
+_APP = "c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'shadowdesk') AND n.nspname !~ '^pg_'"
+_FROM = f"FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_APP}"  # noqa: S608 - constants
+
+
+def _check_reader(conn: psycopg.Connection[tuple[object, ...]]) -> Iterator[Check]:
+    mend = f"Use the role {READER} that `shadowdesk install` makes."
+    yield Check(name="reader is no superuser", ok=not _asked(conn, _SUPER), detail=f"role {conn.info.user}", mend=mend)
+    writes = _asked(conn, f"SELECT bool_or(has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE')) {_FROM}")  # noqa: S608
+    yield Check(name="reader cannot write", ok=not writes, detail="INSERT, UPDATE, DELETE on app tables", mend=mend)
+    reads = _asked(conn, f"SELECT bool_and(has_table_privilege(c.oid, 'SELECT')) {_FROM}")  # noqa: S608
+    yield Check(name="reader can read every app table", ok=reads, detail="SELECT", mend="Run `shadowdesk install` again.")
+    primary = not _asked(conn, "SELECT pg_is_in_recovery()")
+    yield Check(
+        name="reader is on the primary", ok=primary, detail="ids are reserved with nextval",
+        mend="A standby cannot reserve ids: point reader_url at the primary.",
+    )  # fmt: skip
+
+
+def _check_applier(conn: psycopg.Connection[tuple[object, ...]]) -> Iterator[Check]:
+    mend = f"Use the role {APPLIER} and run `shadowdesk install` again."
+    yield Check(name="applier is no superuser", ok=not _asked(conn, _SUPER), detail=f"role {conn.info.user}", mend=mend)
+    create = _asked(conn, "SELECT has_database_privilege(current_database(), 'CREATE')")
+    yield Check(name="applier may make the ephemeral fence schema", ok=create, detail="CREATE on the database", mend=mend)
+    receipts = _asked(conn, "SELECT to_regclass('shadowdesk.receipts') IS NOT NULL")
+    yield Check(name="receipts table", ok=receipts, detail="shadowdesk.receipts", mend="Run `shadowdesk install --apply`.")
+    if receipts:
+        changes = _asked(conn, "SELECT has_table_privilege('shadowdesk.receipts', 'UPDATE, DELETE, TRUNCATE')")
+        yield Check(name="receipts are append-only for the applier", ok=not changes, detail="no UPDATE, DELETE", mend=mend)
+    counts = _asked(conn, "SELECT current_setting('track_counts')::boolean")
+    yield Check(
+        name="track_counts", ok=counts, detail="the replay compares per-table counters", mend="Set track_counts = on.",
+    )  # fmt: skip
+    events = _asked(conn, "SELECT EXISTS (SELECT 1 FROM pg_event_trigger WHERE evtenabled <> 'D')")
+    yield Check(
+        name="event triggers", ok=not events, detail="would fire on the ephemeral fence views",
+        mend="Let them pass objects in schemas named fence_*.",
+    )  # fmt: skip
+
+
+def _check_fence(fence: Fence) -> Iterator[Check]:
+    keyless = [t.table.name for t in fence.tables.values() if t.owned and not t.table.key]
+    yield Check(
+        name="every tenant table has a key", ok=not keyless, detail=", ".join(keyless) or "yes",
+        mend="Tables without a primary key or unique NOT NULL index are read-only here.",
+    )  # fmt: skip
+    outside = [t.table.name for t in fence.tables.values() if t.fence_class == "outside"]
+    yield Check(
+        name="tables outside the fence", ok=True,
+        detail=f"{len(outside)}: {', '.join(outside[:8])}" if outside else "none",
+    )  # fmt: skip
+
+
+def check_servers(open_control: Callable[[], object], open_sandbox: Callable[[], object]) -> Iterator[Check]:
+    """The sandbox and control servers can be opened."""
+    for name, opened in (("control", open_control), ("sandbox", open_sandbox)):
+        try:
+            opened()
+        except ShadowError as error:
+            yield Check(name=name, ok=False, detail=error.happened, mend=error.next_step)
+        except psycopg.Error:
+            yield Check(name=name, ok=False, detail="cannot be reached", mend=f"Check {name}.url.")
+        else:
+            yield Check(name=name, ok=True, detail="ready")

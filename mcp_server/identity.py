@@ -1,0 +1,88 @@
+"""Who calls: a person of [people] with a role, by the bearer token on HTTP and by [stdio] person on stdio.
+
+What a client says about itself (its name, its headers) is noted and never believed.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import AccessToken, TokenVerifier
+
+from mcp_server.errors import ConfigurationInvalid, PermissionDenied
+from mcp_server.settings import Settings
+
+Channel = Literal["stdio", "http", "page", "cli"]
+#: Characters kept of what a client calls itself.
+CLIENT_CHARACTERS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """One person on one channel; `client` is what the program says it is."""
+
+    name: str
+    role: str
+    channel: Channel
+    client: str
+
+
+#: Gives the caller of the present request; the argument is what the client calls itself.
+CallerSource = Callable[[str], Caller]
+
+
+def stdio_caller(settings: Settings) -> CallerSource:
+    """The one person of [stdio]. Raises ConfigurationInvalid when nobody is named."""
+    name = settings.stdio.person
+    if name is None:
+        raise ConfigurationInvalid(
+            "[stdio] names no person.",
+            "The server was not started.",
+            'Add person = "…" to [stdio]; it must be one of [people].',
+        )
+    role = settings.people[name].role
+    return lambda client: Caller(name=name, role=role, channel="stdio", client=shown_client(client))
+
+
+def token_caller(settings: Settings) -> CallerSource:
+    """The person whose token the present HTTP request carried; the role is today's."""
+
+    def source(client: str) -> Caller:
+        token = get_access_token()
+        known = settings.people.get(token.subject or "") if token else None
+        if token is None or known is None:
+            raise PermissionDenied(
+                "The request carries no token of a known person.", "Nothing ran.", "Connect with your personal token."
+            )
+        return Caller(name=str(token.subject), role=known.role, channel="http", client=shown_client(client))
+
+    return source
+
+
+class PeopleTokens(TokenVerifier):
+    """Verifies bearer tokens against the SHA-256 hashes in [people]; the SDK answers 401 for all others."""
+
+    def __init__(self, settings: Settings, resource: str) -> None:
+        self._settings = settings
+        self._resource = resource
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """The person's access token without the secret in it, or None."""
+        given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest().encode()
+        found = None
+        # Every hash is compared, in constant time, whether or not one matched already.
+        for name, person in self._settings.people.items():
+            if hmac.compare_digest(given, (person.token_sha256 or "").encode()):
+                found = name
+        if found is None:
+            return None
+        return AccessToken(token="", client_id=found, subject=found, scopes=[], resource=self._resource)
+
+
+def shown_client(name: str) -> str:
+    """What a client calls itself, printable and short; 'unknown' when it says nothing."""
+    kept = "".join(character for character in name if character.isprintable())
+    return kept[:CLIENT_CHARACTERS].strip() or "unknown"

@@ -1,0 +1,153 @@
+"""The sections of shadowdesk.toml as pydantic models, every unknown key refused; used by settings.py."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+
+Decision = Literal["self", "second", "engineer", "nobody"]
+Right = Literal["self", "second", "engineer"]
+#: `*`, `contracts.*` or `contracts.edit_signatory`.
+Pattern = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_]*(\.[a-z0-9_]+)*(\.\*)?)$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{64}$", to_lower=True)]
+Seconds = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, hide_input_in_errors=True)
+
+
+class ProductionSection(Section):
+    """Where production is; `applier_url` only for processes that confirm."""
+
+    reader_url: SecretStr
+    applier_url: SecretStr | None = None
+    search_path: tuple[str, ...] = Field(default=("public",), min_length=1)
+
+
+class SandboxSection(Section):
+    """Where shadows live and what they may use."""
+
+    url: SecretStr = SecretStr("embedded")
+    pool: int = Field(default=2, ge=0, le=100)
+    snapshot_max_s: Seconds = 600
+    ttl_s: Seconds = 7200
+    max_shadow_mb: int = Field(default=2048, gt=0)
+    max_shadows: int = Field(default=200, gt=0)
+    statement_timeout_s: Seconds = 10
+
+
+class ControlSection(Section):
+    """The control database: `url` is the owner's, used to migrate; the other two are the roles the server runs as."""
+
+    url: SecretStr = SecretStr("embedded")
+    control_url: SecretStr = SecretStr("")
+    audit_url: SecretStr = SecretStr("")
+
+
+class TableSection(Section):
+    """One correction of the derived fence."""
+
+    fence_class: Literal["direct", "reached", "shared", "sink", "outside"] | None = Field(default=None, alias="class")
+    column: str | None = None
+    via: str | None = None
+    rows: Literal["all", "referenced"] | None = None
+    surface: bool | None = None
+    actor_columns: tuple[str, ...] = ()
+    when: str | None = None
+
+
+class FenceSection(Section):
+    """Whose rows are whose; everything not said here follows from the foreign keys."""
+
+    root: str = Field(min_length=1)
+    key: str = "id"
+    label: str = ""
+    tenant_column: str = ""
+    tables: Mapping[str, TableSection] = {}
+
+
+class MeasureSection(Section):
+    """A named sum over a table's rows; the operator's SQL is trusted."""
+
+    table: str = Field(min_length=1)
+    sum: str = Field(min_length=1)
+    where: str = ""
+    unit: str | None = None
+
+
+class GateSection(Section):
+    """What a statement may call and how large it may be."""
+
+    allow_functions: tuple[str, ...] = ()
+    max_rows_changed: int = Field(default=200_000, gt=0)
+    max_bytes: int = Field(default=65_536, gt=0)
+
+
+class RoleSection(Section):
+    """What people of one role may do; `confirm` alone says what they may confirm."""
+
+    permissions: tuple[Pattern, ...] = ()
+    confirm: tuple[Right, ...] = ()
+    sees_masked: bool = False
+
+
+class PersonSection(Section):
+    """One person: a role, and hashes of the token (MCP) and of the personal key (terminal)."""
+
+    role: str
+    token_sha256: Sha256 | None = None
+    confirm_key_sha256: Sha256 | None = None
+
+
+class StdioSection(Section):
+    """Who the caller is on stdio."""
+
+    person: str | None = None
+
+
+class RuleSection(Section):
+    """One rule of the policy: all its conditions must hold."""
+
+    decision: Decision
+    name: str | None = None
+    rows_over: int | None = Field(default=None, ge=0)
+    deletes_over: int | None = Field(default=None, ge=0)
+    tables: tuple[str, ...] | None = Field(default=None, min_length=1)
+    measure: str | None = None
+    abs_delta_over: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "RuleSection":
+        if (self.measure is None) != (self.abs_delta_over is None):
+            raise ValueError("measure and abs_delta_over belong together")
+        if (self.rows_over, self.deletes_over, self.tables, self.measure) == (None, None, None, None):
+            raise ValueError("a rule needs rows_over, deletes_over, tables, or measure with abs_delta_over")
+        return self
+
+
+class PolicySection(Section):
+    """Who may confirm what; the strictest of the default and the rules that hold decides."""
+
+    default: Decision = "self"
+    rules: tuple[RuleSection, ...] = ()
+
+
+class PagesSection(Section):
+    """Where people reach the pages; `base_url` starts every review link, so it holds no credential."""
+
+    base_url: str = Field(default="http://127.0.0.1:8765", pattern=r"^https?://[^/?#@\s]+(/[^?#@\s]*)?$")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8765, ge=0, le=65_535)
+    login_ttl_s: Seconds = 300
+    session_ttl_s: Seconds = 28_800
+    confirmation_ttl_s: Seconds = 86_400
+
+
+class ToolsSection(Section):
+    """Importable modules that hold domain tools."""
+
+    modules: tuple[str, ...] = ()

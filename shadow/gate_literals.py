@@ -1,0 +1,154 @@
+"""Judges literals where their meaning depends on more than their text: the tenant's key, 'today', NaN, infinity.
+
+Used by the gate's walk and by its rules for writes. Text that goes into a text column is never judged.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from postgast import pg_query_pb2 as pg
+
+from shadow.gate_names import CLOCKS
+from shadow.gate_reading import Reading
+from shadow.gate_scope import Scope, strings, type_of, unwrap
+from shadow.gate_text import refused, shown
+from shadow.statement import SurfaceTable
+
+_WORDS = re.compile(r"[a-z]+")
+_MOVING = frozenset({"now", "today", "tomorrow", "yesterday"})
+_UNENDING = frozenset({"infinity", "bc"})
+_NOT_FINITE = re.compile(r"\s*([+-]?inf(inity)?|nan)\s*", re.IGNORECASE)
+_DATETIME = re.compile(r"(date|time|timetz|timestamptz|timestamp)\b(?!.*\[\])")
+_NUMBER = re.compile(r"(numeric|decimal|real|double precision|float[48]?)\b(?!.*\[\])")
+_RANGES = re.compile(r"(ts|tstz|date)(multi)?range\b")
+_DATETIME_FUNCTIONS = frozenset(
+    {
+        "date",
+        "date_trunc",
+        "date_bin",
+        "date_add",
+        "make_date",
+        "make_timestamp",
+        "make_timestamptz",
+        "timezone",
+    }
+    | {"to_date", "to_timestamp", *CLOCKS}
+)
+
+
+def literal_text(value: Any, reading: Reading) -> str | None:
+    """Text of a constant or parameter, casts around it and a minus before it included; None for anything else."""
+    sign = ""
+    while True:
+        if isinstance(value, pg.TypeCast):
+            value = unwrap(value.arg)
+        elif isinstance(value, pg.A_Expr) and strings(value.name) == ("-",) and not value.HasField("lexpr"):
+            sign, value = "-" + sign, unwrap(value.rexpr)
+        else:
+            break
+    text = _plain_text(value, reading)
+    return None if text is None else sign + text
+
+
+def _plain_text(value: Any, reading: Reading) -> str | None:
+    if isinstance(value, pg.ParamRef):
+        inside = 1 <= value.number <= len(reading.params)
+        return reading.params[value.number - 1] if inside else None
+    if not isinstance(value, pg.A_Const):
+        return None
+    which = value.WhichOneof("val")
+    if which == "ival":
+        return str(value.ival.ival)
+    if which == "fval":
+        return str(value.fval.fval)
+    return str(value.sval.sval) if which == "sval" else None
+
+
+def is_tenant_key(value: Any, table: SurfaceTable, reading: Reading) -> bool:
+    """Whether an expression is the tenant's own key, written as a literal or sent as a parameter."""
+    text = literal_text(value, reading)
+    if text is None:
+        return False
+    key = reading.surface.tenant_key
+    kind = table.columns.get(table.tenant_column or "", "")
+    if kind == "uuid":
+        return text.strip().casefold() == key.casefold()
+    if kind in ("smallint", "integer", "bigint"):
+        text = text.strip()
+    return text == key
+
+
+def is_datetime(kind: str) -> bool:
+    """Whether a type text or grammar name is a date or time type."""
+    return bool(_DATETIME.match(kind))
+
+
+def check_assigned(value: Any, kind: str, where: str, reading: Reading, scope: Scope) -> None:
+    """Refuses literals in an assigned expression that mean another thing tomorrow or are not finite.
+
+    `kind` is the column's type text, `where` its name for the message. Casts inside the expression are looked at too.
+    """
+    waiting: list[tuple[Any, str]] = [(value, kind)]
+    while waiting:
+        one, wanted = waiting.pop()
+        if one is None or isinstance(one, pg.SubLink | pg.ColumnRef):
+            continue
+        if isinstance(one, pg.A_Const | pg.ParamRef):
+            _check_finite(_plain_text(one, reading), wanted, where)
+            check_moving(_plain_text(one, reading), wanted, reading)
+        elif isinstance(one, pg.TypeCast):
+            waiting.append((unwrap(one.arg), type_of(one, scope)))
+        elif isinstance(one, pg.CoalesceExpr | pg.MinMaxExpr):
+            waiting += [(unwrap(arg), wanted) for arg in one.args]
+        elif isinstance(one, pg.CaseExpr):
+            waiting += [(unwrap(when.case_when.result), wanted) for when in one.args]
+            waiting.append((unwrap(one.defresult), wanted))
+        elif isinstance(one, pg.A_Expr):
+            waiting += [(unwrap(one.lexpr), ""), (unwrap(one.rexpr), "")]
+        elif isinstance(one, pg.FuncCall):
+            waiting += [(unwrap(arg), "") for arg in one.args]
+
+
+def _check_finite(text: str | None, kind: str, where: str) -> None:
+    if text is None:
+        return
+    number = _NUMBER.match(kind) and _NOT_FINITE.fullmatch(text)
+    date = (is_datetime(kind) or _RANGES.match(kind)) and not _UNENDING.isdisjoint(_WORDS.findall(text.lower()))
+    if number or date:
+        raise refused(
+            f"{shown(text)} in {shown(where)} is no ordinary {'number' if number else 'date'}: "
+            "it can't be shown and compared reliably.",
+            "Write a finite value, or NULL where the column allows it.",
+        )
+
+
+def check_moving(text: str | None, kind: str, reading: Reading) -> None:
+    """Refuses 'now', 'today', 'tomorrow' and 'yesterday' as dates in a change: the replay may run on another day."""
+    if text is None or reading.query or not is_datetime(kind):
+        return
+    if not _MOVING.isdisjoint(_WORDS.findall(text.lower())):
+        raise refused(
+            f"The date {shown(text)} means another moment when the change is replayed.",
+            "Use CURRENT_DATE, CURRENT_DATE + 1 or now(): their value is recorded; or write the date itself.",
+        )
+
+
+def check_siblings(values: Iterable[Any], reading: Reading, scope: Scope) -> None:
+    """Refuses moving date words among values that are compared or chosen with a date."""
+    listed = list(values)
+    if any(_looks_datetime(value, scope) for value in listed):
+        for value in listed:
+            for one in [unwrap(item) for item in value.items] if isinstance(value, pg.List) else [value]:
+                if isinstance(one, pg.A_Const | pg.ParamRef):
+                    check_moving(_plain_text(one, reading), "date", reading)
+
+
+def _looks_datetime(value: Any, scope: Scope) -> bool:
+    while isinstance(value, pg.A_Expr):
+        value = unwrap(value.lexpr)
+    if isinstance(value, pg.SQLValueFunction):
+        return True
+    if isinstance(value, pg.FuncCall):
+        return strings(value.funcname)[-1] in _DATETIME_FUNCTIONS
+    return is_datetime(type_of(value, scope))

@@ -1,0 +1,3 @@
+"""Names the pytest plugins of this suite."""
+
+pytest_plugins = ["tests.postgres", "tests.processes"]

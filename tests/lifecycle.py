@@ -1,0 +1,168 @@
+"""One fix from statement to receipt on real servers, without the server around it: the tests' way through the leaves.
+
+`Lifecycle` clones, runs, diffs, undoes, rehearses and replays; `dump` reads every row independently of all of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from differ.digest import digest
+from differ.frozen import frozen_rows
+from differ.model import Diff
+from differ.net import net_diff, step_diff
+from mcp_server.images import step_clocks, table_images
+from mcp_server.install import APPLIER, READER, install
+from mcp_server.production import Production, ProductionSettings
+from mcp_server.shadows import Shadows, ShadowSettings
+from mcp_server.surface import gate_surface
+from shadow.embedded import EmbeddedServer
+from shadow.fence import FenceRules
+from shadow.gate import gate
+from shadow.rehearsal import Recorded, drawn, rehearse
+from shadow.replay import Frozen, Receipt, ReplayLimits, replay
+from shadow.replay_rows import TouchedRow
+from shadow.run import Ran, fill_pins, run_query, run_step
+from shadow.sandbox import Sandbox, SandboxLimits, new_id
+from shadow.shadow import Shadow
+
+PASSWORDS = {READER: "reader-password", APPLIER: "applier-password"}
+
+
+def installed(owner_url: str, rules: FenceRules, *, search_path: tuple[str, ...] = ("public",)) -> ProductionSettings:
+    """Production with our roles and receipts installed, as an operator would."""
+    install(owner_url, search_path, PASSWORDS)
+    return ProductionSettings(
+        reader_url=make_conninfo(owner_url, user=READER, password=PASSWORDS[READER]),
+        applier_url=make_conninfo(owner_url, user=APPLIER, password=PASSWORDS[APPLIER]),
+        rules=rules,
+        search_path=search_path,
+    )
+
+
+def dump(owner_url: str, schemas: Sequence[str] = ("public",)) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table as text, sorted: an independent picture of production."""
+    with psycopg.connect(owner_url) as conn:
+        tables = conn.execute(
+            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE c.relkind = 'r' AND n.nspname = ANY(%s) ORDER BY 1, 2",
+            (list(schemas),),
+        ).fetchall()
+        return {
+            name: sorted(conn.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(schema, name))).fetchall())
+            for schema, name in tables
+        }
+
+
+@dataclass
+class Lifecycle:
+    """One tenant's dry run on a real shadow."""
+
+    settings: ProductionSettings
+    sandbox_server: EmbeddedServer
+    tenant: str
+    allow_functions: frozenset[str] = frozenset()
+    steps: list[Recorded] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.production = Production(self.settings)
+        self.sandbox = Sandbox(self.sandbox_server.owner_url, SandboxLimits())
+        self.shadows = Shadows(
+            self.production, self.sandbox, self.sandbox_server.owner_url, self.sandbox_server.bin_dir, ShadowSettings(pool=0)
+        )
+        self.shadow: Shadow
+        self.shadow, self.mirror = self.shadows.start(self.tenant)
+        self.shadows.keep("test", self.shadow)
+
+    def close(self) -> None:
+        """Drops the shadow."""
+        self.shadows.drop("test", self.shadow.id)
+        self.shadows.close()
+
+    def run(self, text: str, params: Sequence[str | None] = ()) -> Ran:
+        """One kept step."""
+        surface = gate_surface(self.shadow.fence, self.tenant, self.allow_functions)
+        gated = fill_pins(self.shadow, gate(text, tuple(params), surface))
+        ran = run_step(self.shadow, gated, len(self.steps) + 1)
+        self.steps.append(Recorded(step=len(self.steps) + 1, gated=gated, row_count=ran.row_count))
+        return ran
+
+    def query(self, text: str, params: Sequence[str | None] = (), limit: int = 100) -> Ran:
+        """One read."""
+        surface = gate_surface(self.shadow.fence, self.tenant, self.allow_functions)
+        return run_query(self.shadow, gate(text, tuple(params), surface, query=True), limit)
+
+    def undo(self, to_step: int) -> None:
+        """Back to the end of a step."""
+        self.shadow.undo_to(to_step)
+        del self.steps[to_step:]
+
+    @property
+    def sets(self) -> frozenset[tuple[str, str]]:
+        """Columns the kept statements assign."""
+        return frozenset(pair for step in self.steps for pair in step.gated.set_columns)
+
+    def net(self, *, rehearsal: bool = False) -> Diff:
+        """The whole net diff."""
+        return net_diff(
+            self.shadow.owner,
+            table_images(self.shadow),
+            clocks=step_clocks(self.shadow, None, rehearsal=rehearsal),
+            set_columns=self.sets,
+            rehearsal=rehearsal,
+            page_size=1_000_000,
+        )
+
+    def step(self, number: int) -> Diff:
+        """One step's own diff."""
+        return step_diff(
+            self.shadow.owner,
+            table_images(self.shadow),
+            number,
+            clocks=step_clocks(self.shadow, [number], rehearsal=False),
+            set_columns=self.steps[number - 1].gated.set_columns,
+            page_size=1_000_000,
+        )
+
+    def freeze(self) -> tuple[Frozen, Diff]:
+        """The rehearsal and what a proposal would freeze of it."""
+        rehearsed = rehearse(self.shadow, self.steps)
+        diff = self.net(rehearsal=True)
+        rows = frozen_rows(
+            self.shadow.owner,
+            table_images(self.shadow),
+            clocks=step_clocks(self.shadow, None, rehearsal=True),
+            set_columns=self.sets,
+        )
+        touched = [
+            TouchedRow(table=r.table, key=r.key, before=r.before, after=r.after, kinds=tuple(r.kinds)) for r in rows
+        ]
+        frozen = Frozen(
+            proposal_id=f"pr_{new_id()}",
+            digest=digest({"tenant": self.tenant, "statements": [], "measures": []}, diff.tables_root),
+            tenant_key=self.tenant,
+            confirmed_by="a person",
+            statements=tuple(self.steps),
+            row_counts=rehearsed.row_counts,
+            draws=drawn(self.shadow),
+            counters=rehearsed.counters,
+            rows=touched,
+            fingerprint=self.shadow.fence.catalog.fingerprint,
+            changed_rows=diff.total_rows - diff.side_effects,
+        )
+        return frozen, diff
+
+    def replay(self, frozen: Frozen, limits: ReplayLimits | None = None) -> Receipt:
+        """Production's one transaction."""
+        assert self.settings.applier_url is not None
+        return replay(
+            self.settings.applier_url,
+            self.production.fence(),
+            frozen,
+            self.settings.search_path,
+            limits or ReplayLimits(),
+        )
