@@ -163,6 +163,7 @@ def _pairs(scope: Scope) -> sql.Composable:
         "cells": cells,
         "after": scope.after,
         "same_key": same_key(images, sql.SQL("r")),
+        "per_key": sql.SQL("OFFSET 0" if scope.step is None else ""),
     }
     if scope.before is None:
         return sql.SQL(block("pairs_of_a_sink")).format(**names)

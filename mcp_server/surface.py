@@ -31,6 +31,7 @@ def _table(fence: Fence, table: FencedTable) -> SurfaceTable:
         writable=table.writable,
         fence_class=table.fence_class,
         defaults={c.name: c.default for c in columns if c.default is not None},
+        always=frozenset(c.name for c in columns if c.identity == "a"),
     )
 
 

@@ -117,4 +117,5 @@ def _gated(text: str, kind: Kind, reading: Reading) -> GatedStatement:
         inserts=tuple(reading.inserts),
         warnings=tuple(reading.warnings),
         returning=reading.returning,
+        overriding=tuple(sorted(reading.overriding)),
     )

@@ -20,6 +20,8 @@ _SQL_CLOCKS = {
     "LOCALTIME": "time without time zone",
     "LOCALTIMESTAMP": "timestamp without time zone",
 }
+#: Calls the grammar itself makes, of LIKE … ESCAPE and SIMILAR TO.
+_GRAMMAR_CALLS = frozenset({"like_escape", "similar_to_escape"})
 #: Position of the argument that says how much a function makes.
 _SIZED = {"repeat": 1, "lpad": 1, "rpad": 1}
 _WIDE_FORMAT = re.compile(r"%[^a-zA-Z%]*(\d{5}|\*)")
@@ -32,7 +34,8 @@ def check_call(call: Any, reading: Reading, once: bool) -> None:
     """Judges one function call; `once` says that it's evaluated exactly once when its statement runs."""
     names = strings(call.funcname)
     name = names[-1]
-    if len(names) > 1 and (names[0] != "pg_catalog" or call.funcformat != pg.COERCE_SQL_SYNTAX):
+    grammar = call.funcformat == pg.COERCE_SQL_SYNTAX or name in _GRAMMAR_CALLS
+    if len(names) > 1 and (names[0] != "pg_catalog" or not grammar):
         raise refused(
             f"The call of {shown(name)} is qualified with a schema.",
             "Call built-in functions by their bare name.",

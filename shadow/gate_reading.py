@@ -28,6 +28,7 @@ class Reading:
     set_columns: set[tuple[str, str]] = field(default_factory=set)
     key_updates: set[str] = field(default_factory=set)
     inserts: list[tuple[str, int | None]] = field(default_factory=list)
+    overriding: list[int] = field(default_factory=list)
     warnings: dict[str, None] = field(default_factory=dict)
     params_used: set[int] = field(default_factory=set)
     returning: bool = False

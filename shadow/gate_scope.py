@@ -10,7 +10,7 @@ from typing import Any
 
 from postgast import pg_query_pb2 as pg
 
-from shadow.gate_names import is_catalog
+from shadow.gate_names import CLOCKS, is_catalog
 from shadow.gate_text import refused, shown
 from shadow.statement import Surface
 
@@ -236,7 +236,8 @@ def _figure_name(value: Any) -> tuple[str, int]:
     if isinstance(value, pg.ColumnRef):
         return (strings(value.fields) or (_UNNAMED,))[-1], 2
     if isinstance(value, pg.FuncCall):
-        return strings(value.funcname)[-1], 2
+        name = strings(value.funcname)[-1]
+        return (_UNNAMED if name in CLOCKS else name), 2  # a recorded literal has another name
     if isinstance(value, pg.TypeCast):
         name, strength = _figure_name(unwrap(value.arg))
         return (name, strength) if strength > 1 else (strings(value.type_name.names)[-1], 1)
@@ -249,8 +250,6 @@ def _figure_name(value: Any) -> tuple[str, int]:
         return ("greatest" if value.op == pg.IS_GREATEST else "least"), 2
     if isinstance(value, pg.A_Expr) and value.kind == pg.AEXPR_NULLIF:
         return "nullif", 2
-    if isinstance(value, pg.SQLValueFunction):
-        return pg.SQLValueFunctionOp.Name(value.op).removeprefix("SVFOP_").removesuffix("_N").lower(), 2
     if isinstance(value, pg.SubLink):
         return _sublink_name(value)
     name = _NAMED_NODES.get(type(value).__name__)

@@ -257,7 +257,7 @@ def _check_qualified(names: tuple[str, ...], scope: Scope) -> None:
             known = ", ".join(list(relation.columns)[:40])
             raise refused(
                 f"{shown(names[0])} has no column {shown(names[1])}; Postgres would take that for a function call.",
-                f"Its columns are: {known}." if known else "Give it written-out column names: AS t(a, b).",
+                f"Its columns are: {known} (name others with AS)." if known else "Name its columns: AS t(a, b).",
             )
 
 

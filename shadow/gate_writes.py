@@ -71,8 +71,24 @@ def check_insert(statement: Any, table: SurfaceTable, reading: Reading, scope: S
         if rows is None and query.from_clause and not query.sort_clause:
             reading.warnings["INSERT … SELECT without ORDER BY: generated ids may fall on other rows."] = None
     reading.inserts.append((table.name, rows))
+    if table.always:
+        _give_ids(statement, table, reading)
     if statement.HasField("on_conflict_clause"):
         _check_conflict(statement.on_conflict_clause, table, reading, scope)
+
+
+def _give_ids(statement: Any, table: SurfaceTable, reading: Reading) -> None:
+    """Notes where the rendered text must say that ids of an identity ALWAYS column are ours to give."""
+    given = sorted({col.res_target.name for col in statement.cols} & table.always)
+    if given:
+        raise refused(
+            f"{shown(given[0])} of {shown(table.name)} is always generated.", "Leave it out: the id is drawn for you."
+        )
+    if not statement.cols:
+        return
+    place = reading.tokens[statement.cols[-1].res_target.location]
+    closing = next(token for token in reading.order[place:] if token.text == ")")
+    reading.overriding.append(closing.end)
 
 
 def _arms(query: Any) -> Iterable[tuple[list[Any], bool]]:

@@ -17,7 +17,7 @@ class SurfaceTable:
     `columns` maps each column, in the view's order, to format_type's text; `key` is the key rows are known by;
     `unique_keys` are all unique keys; `unique_with_tenant` those of them that contain the tenant column or a fenced
     parent's key, so that ON CONFLICT cannot meet a row outside the fence; `defaults` maps columns to the text of
-    their default expression.
+    their default expression; `always` are identity columns GENERATED ALWAYS, whose ids only we may give.
     """
 
     name: str
@@ -30,6 +30,7 @@ class SurfaceTable:
     writable: bool
     fence_class: str
     defaults: Mapping[str, str]
+    always: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,9 @@ class GatedStatement:
     """A statement that passed the gate: the author's text and parameters, and what was read from them.
 
     `inserts` holds, per INSERT target, the number of VALUES rows or None where only running tells; `set_columns`
-    every (table, column) assigned; `key_updates` the tables an UPDATE assigns a column of a unique key of.
+    every (table, column) assigned; `key_updates` the tables an UPDATE assigns a column of a unique key of;
+    `overriding` the byte places where OVERRIDING SYSTEM VALUE is inserted, so that a reserved id can be given to an
+    identity column GENERATED ALWAYS (Postgres docs, INSERT).
     """
 
     text: str
@@ -109,6 +112,7 @@ class GatedStatement:
     inserts: tuple[tuple[str, int | None], ...]
     warnings: tuple[str, ...]
     returning: bool
+    overriding: tuple[int, ...] = ()
 
 
 def _identifier(name: str) -> str:
@@ -131,6 +135,7 @@ def render(gated: GatedStatement, schema_of: Mapping[str, str]) -> bytes:
     raw = gated.text.encode("utf-8")
     pieces = [(s.start, s.end, f"{_identifier(schema_of[s.table])}.{_identifier(s.table)}") for s in gated.slots]
     pieces += [(p.start, p.end, _literal(p)) for p in gated.pins]
+    pieces += [(place, place, " OVERRIDING SYSTEM VALUE") for place in gated.overriding]
     out = bytearray()
     done = 0
     for start, end, replacement in sorted(pieces):

@@ -35,7 +35,10 @@ PASSWORDS = {READER: "reader-password", APPLIER: "applier-password"}
 
 def installed(owner_url: str, rules: FenceRules, *, search_path: tuple[str, ...] = ("public",)) -> ProductionSettings:
     """Production with our roles and receipts installed, as an operator would."""
-    install(owner_url, search_path, PASSWORDS)
+    with psycopg.connect(make_conninfo(owner_url, dbname="postgres"), autocommit=True) as guard:
+        # Roles belong to the whole server: parallel tests take turns.
+        guard.execute("SELECT pg_advisory_lock(20)")
+        install(owner_url, search_path, PASSWORDS)
     return ProductionSettings(
         reader_url=make_conninfo(owner_url, user=READER, password=PASSWORDS[READER]),
         applier_url=make_conninfo(owner_url, user=APPLIER, password=PASSWORDS[APPLIER]),

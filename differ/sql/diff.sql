@@ -16,7 +16,7 @@ earlier AS MATERIALIZED (
 before_rows AS MATERIALIZED (
   SELECT {image_columns} FROM earlier i WHERE i.present
   UNION ALL
-  SELECT {columns} FROM keys k JOIN {pristine} r ON {same_key}
+  SELECT r.* FROM keys k CROSS JOIN LATERAL (SELECT {columns} FROM {pristine} r WHERE {same_key} OFFSET 0) r
   WHERE NOT EXISTS (SELECT FROM earlier e WHERE {same_earlier_key})
 ),
 after_rows AS MATERIALIZED (SELECT {image_columns} FROM {image} i WHERE i.step = {step} AND i.present)
@@ -38,12 +38,13 @@ after_rows AS MATERIALIZED (SELECT {image_columns} FROM {image} i WHERE i.step =
 after_rows AS MATERIALIZED (SELECT {image_columns} FROM {image} i WHERE i.step = {step} AND i.present)
 
 -- name: pairs
--- Every touched key with both images as arrays of cell texts, NULL where the row did not exist.
+-- Every touched key with both images as arrays of cell texts, NULL where the row did not exist. Tables are asked per
+-- key (OFFSET 0 keeps the planner from joining them whole: a fresh copy has no statistics), CTEs are hashed.
 pairs AS (
   SELECT {typed_key}, k.own, b.cells AS before, a.cells AS after
   FROM keys k
-  LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {before} r WHERE {same_key}) b ON true
-  LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {after} r WHERE {same_key}) a ON true
+  LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {before} r WHERE {same_key} {per_key}) b ON true
+  LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {after} r WHERE {same_key} {per_key}) a ON true
 )
 
 -- name: pairs_of_a_sink
@@ -51,7 +52,7 @@ pairs AS (
 pairs AS (
   SELECT {typed_key}, k.own, NULL::text[] AS before, a.cells AS after
   FROM keys k
-  LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {after} r WHERE {same_key}) a ON true
+  LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {after} r WHERE {same_key} {per_key}) a ON true
 )
 
 -- name: pairs_without_key

@@ -20,7 +20,9 @@ PLACEHOLDERS = {
 }
 
 
-def _table(name: str, columns: dict[str, str], unique: list[set[str]], safe: list[set[str]], **more: Any) -> SurfaceTable:
+def _table(
+    name: str, columns: dict[str, str], unique: list[set[str]], safe: list[set[str]], **more: Any
+) -> SurfaceTable:
     return SurfaceTable(
         name=name,
         columns=columns,
@@ -57,7 +59,14 @@ CONTRACTS = _table(
 )
 LINE_ITEMS = _table(
     "line_items",
-    {"id": "integer", "contract_id": "integer", "sku": "text", "qty": "integer", "price": "numeric(12,2)", "note": "text"},
+    {
+        "id": "integer",
+        "contract_id": "integer",
+        "sku": "text",
+        "qty": "integer",
+        "price": "numeric(12,2)",
+        "note": "text",
+    },
     [{"id"}, {"contract_id", "sku"}],
     [{"contract_id", "sku"}],
     fence_class="reached",

@@ -167,7 +167,7 @@ CREATE TABLE control.page_sessions (
 -- What may change and how: triggers, so that they hold for every role, the owner included.
 
 -- Every legal move of a dry run ('d') and of a proposal ('p'); what is not here is refused.
-CREATE FUNCTION control.legal(noun "char", was text, becomes text) RETURNS boolean LANGUAGE sql IMMUTABLE
+CREATE FUNCTION control.legal(noun text, was text, becomes text) RETURNS boolean LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp AS $$
   SELECT EXISTS (SELECT FROM (VALUES
     ('d', 'open', '{proposed,discarded,expired}'::text[]),
@@ -184,12 +184,12 @@ SET search_path = pg_catalog, pg_temp AS $$
     ('p', 'confirmed', '{replaying,applied,expired}'),
     ('p', 'replaying', '{applied,unknown,drifted,diverged,pending,escalated,approved}'),
     ('p', 'unknown', '{applied,confirmed,pending,escalated,approved}')
-  ) AS moves(of, from_state, to_states) WHERE of = noun::text AND from_state = was AND becomes = ANY (to_states))
+  ) AS moves(of, from_state, to_states) WHERE of = noun AND from_state = was AND becomes = ANY (to_states))
 $$;
 
 CREATE FUNCTION control.move() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF NOT control.legal(TG_ARGV[0]::"char", OLD.state, NEW.state) THEN
+  IF NOT control.legal(TG_ARGV[0], OLD.state, NEW.state) THEN
     RAISE EXCEPTION 'no such move' USING ERRCODE = 'SD101';
   END IF;
   RETURN NEW;
@@ -270,8 +270,9 @@ CREATE TRIGGER frozen_with AFTER INSERT ON control.proposal_statements REFERENCI
 -- Only what waits for a person, is in time and may be confirmed by somebody can be confirmed.
 CREATE FUNCTION control.confirmable() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF NOT EXISTS (SELECT FROM control.proposals p WHERE p.id = NEW.proposal_id AND p.expires_at > now()
-                 AND p.state IN ('pending', 'escalated', 'approved') AND p.decision <> 'nobody' FOR SHARE) THEN
+  PERFORM FROM control.proposals p WHERE p.id = NEW.proposal_id AND p.expires_at > now()
+    AND p.state IN ('pending', 'escalated', 'approved') AND p.decision <> 'nobody' FOR SHARE;
+  IF NOT FOUND THEN
     RAISE EXCEPTION 'this cannot be confirmed' USING ERRCODE = 'SD103';
   END IF;
   RETURN NEW;
@@ -283,7 +284,7 @@ CREATE TRIGGER confirmable BEFORE INSERT ON control.confirmations
 CREATE FUNCTION control.replays_once() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM control.confirmations c WHERE c.proposal_id = NEW.id AND c.digest = NEW.digest
-                 AND c.used_at = transaction_timestamp() AND c.xmin = pg_current_xact_id()::xid) THEN
+                 AND c.used_at IS NOT NULL AND c.xmin = pg_current_xact_id()::xid) THEN
     RAISE EXCEPTION 'no confirmation for this replay' USING ERRCODE = 'SD103';
   END IF;
   RETURN NEW;
