@@ -5,13 +5,13 @@ Everything is composed of identifiers and literals and runs without parameters, 
 stays what it is.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
 from psycopg import sql
 
-from differ.framing import CLOCK, GENERATED, NOTHING, frame
+from differ.framing import KIND_LETTERS, frame, shape_hash
 from differ.kinds import ClockRule
 from differ.model import Column, TableImages
 from differ.sql import block
@@ -52,11 +52,14 @@ class Scope:
         return sql.Identifier(*self.images.base) if self.step is None else sql.SQL("after_rows")
 
 
-def compose(scope: Scope, name: str, **more: Any) -> sql.Composed:
-    """The named block for one table, with its CTEs; `more` fills what only that block has."""
+def compose(scope: Scope, name: str, *, ordered: bool = False, **more: Any) -> sql.Composed:
+    """The named block for one table, with its CTEs; `more` fills what only that block has.
+
+    `ordered` takes the keys in their order from the start, so that a page can stop at its last row.
+    """
     images = scope.images
     return sql.SQL(block(name)).format(
-        sources=_sources(scope),
+        sources=_sources(scope, ordered),
         touched=sql.Identifier(*images.touched),
         picked=scope.picked,
         keys=_key_names(images),
@@ -66,7 +69,7 @@ def compose(scope: Scope, name: str, **more: Any) -> sql.Composed:
     )
 
 
-def summary_parts(scope: Scope) -> dict[str, sql.Composable]:
+def summary_parts(scope: Scope) -> dict[str, Any]:
     """What `table_summary` needs beyond the rest: the order of rows, each row's hash, the root's head."""
     images = scope.images
     steady = [p for p in images.key_positions if images.columns[p].name not in images.generated]
@@ -77,7 +80,7 @@ def summary_parts(scope: Scope) -> dict[str, sql.Composable]:
     }
 
 
-def frozen_parts(scope: Scope) -> dict[str, sql.Composable]:
+def frozen_parts(scope: Scope) -> dict[str, Any]:
     """What `frozen` needs: the key's texts even of a row that is in neither image, and their byte order."""
     found = [
         sql.SQL("coalesce(before[{place}], after[{place}], {touched})").format(
@@ -97,9 +100,7 @@ def rest_hash(images: TableImages) -> sql.Composable:
 def same_key(images: TableImages, alias: sql.Composable, keys: str = "k") -> sql.Composable:
     """Equality of a row's key columns with the touched key."""
     return sql.SQL(" AND ").join(
-        sql.SQL("{}.{} = {}.{}").format(
-            alias, sql.Identifier(name), sql.Identifier(keys), sql.Identifier(f"k{number}")
-        )
+        sql.SQL("{}.{} = {}.{}").format(alias, sql.Identifier(name), sql.Identifier(keys), sql.Identifier(f"k{number}"))
         for number, name in enumerate(images.key, 1)
     )
 
@@ -109,13 +110,18 @@ def block_of_type(name: LiteralString, type_name: str, **more: Any) -> sql.Compo
     return sql.SQL(block(name)).format(type=trusted(type_name), **more)
 
 
+def per_key(scope: Scope) -> sql.SQL:
+    """What makes the planner look a table's rows up key by key; a step's CTEs have no index and are joined whole."""
+    return sql.SQL("OFFSET 0" if scope.step is None else "")
+
+
 def trusted(text: LiteralString) -> sql.SQL:
     """SQL that the operator or Postgres' own catalog wrote: a measure's expression, a type's name."""
     return sql.SQL(text)
 
 
-def _sources(scope: Scope) -> sql.Composable:
-    parts = [part for part in (_touched_ctes(scope), _pairs(scope)) if part is not None]
+def _sources(scope: Scope, ordered: bool) -> sql.Composable:
+    parts = [part for part in (_touched_ctes(scope), _pairs(scope, ordered)) if part is not None]
     return sql.SQL(",\n").join(parts)
 
 
@@ -153,17 +159,19 @@ def _touched_ctes(scope: Scope) -> sql.Composable | None:
     )
 
 
-def _pairs(scope: Scope) -> sql.Composable:
+def _pairs(scope: Scope, ordered: bool) -> sql.Composable:
     images = scope.images
     cells = _array([_text(sql.SQL("r.{}").format(sql.Identifier(c.name)), c) for c in images.columns])
     if not images.key:
         return sql.SQL(block("pairs_without_key")).format(cells=cells, after=scope.after)
+    in_order = sql.SQL("(SELECT * FROM keys ORDER BY {})").format(_key_names(images))
     names: dict[str, Any] = {
+        "key_rows": in_order if ordered else sql.SQL("keys"),
         "typed_key": _COMMA.join(sql.Identifier("k", f"k{number}") for number in _numbers(images)),
         "cells": cells,
         "after": scope.after,
         "same_key": same_key(images, sql.SQL("r")),
-        "per_key": sql.SQL("OFFSET 0" if scope.step is None else ""),
+        "per_key": per_key(scope),
     }
     if scope.before is None:
         return sql.SQL(block("pairs_of_a_sink")).format(**names)
@@ -182,57 +190,70 @@ def _text(cell: sql.Composable, column: Column) -> sql.Composable:
 
 
 def _row_hash(scope: Scope) -> sql.Composable:
+    """The row's bytes as `digest.row_bytes` builds them, hashed; array_send prefixes every cell with its length."""
     images = scope.images
-    head = [_framed_key(images, position) for position in images.key_positions]
-    before = [
-        _framed(images.columns[p], _value(sql.SQL("before[{}]").format(p + 1))) for p in _places(images)
+    marks = {place: mark for place in range(len(images.columns)) if (mark := _mark(scope, place)) is not None}
+    key = [
+        _unless(images.columns[place].name in images.generated, sql.SQL("before IS NULL"), _key_text(place))
+        for place in images.key_positions
     ]
-    after = [_framed(images.columns[p], _after(scope, p)) for p in _places(images)]
-    return sql.SQL("sha256(convert_to({} || {} || {}, 'UTF8'))").format(
-        _joined(head), _side("before", before), _side("after", after)
+    return sql.SQL(
+        "sha256({shape}::bytea || {key} || CASE WHEN before IS NULL THEN 'i'::bytea ELSE array_send(before) END"
+        " || CASE WHEN after IS NULL THEN 'd'::bytea ELSE {after} || convert_to({kinds}, 'UTF8') END)"
+    ).format(
+        shape=sql.Literal(shape_hash(images.columns)),
+        key=sql.SQL("array_send({})").format(_array(key)),
+        after=sql.SQL("array_send({})").format(_after_cells(images, marks)),
+        kinds=_kinds(images, marks),
     )
 
 
-def _side(side: LiteralString, cells: Sequence[sql.Composable]) -> sql.Composable:
-    return sql.SQL("CASE WHEN {} IS NULL THEN {} ELSE {} END").format(sql.SQL(side), NOTHING, _joined(cells))
-
-
-def _framed_key(images: TableImages, position: int) -> sql.Composable:
-    text = _value(_key_text(position))
-    if images.columns[position].name in images.generated:
-        text = sql.SQL("CASE WHEN before IS NULL THEN {} ELSE {} END").format(GENERATED, text)
-    return _framed(images.columns[position], text)
-
-
-def _after(scope: Scope, position: int) -> sql.Composable:
-    column = scope.images.columns[position]
-    cell = sql.SQL("after[{}]").format(position + 1)
-    text = _value(cell)
-    clocks = scope.rule.texts(scope.images.table, column)
-    if clocks:
-        text = sql.SQL(
-            "CASE WHEN {cell} = ANY({clocks}::text[]) AND before[{place}] IS DISTINCT FROM {cell}"
-            " THEN {mark} ELSE {text} END"
-        ).format(cell=cell, clocks=sorted(clocks), place=position + 1, mark=CLOCK, text=text)
+def _mark(scope: Scope, place: int) -> tuple[sql.Composable, str] | None:
+    """When an after cell is not a value, and the letter of its kind; None for a column that always is one."""
+    column = scope.images.columns[place]
     if column.name in scope.images.generated:
-        text = sql.SQL("CASE WHEN before IS NULL THEN {} ELSE {} END").format(GENERATED, text)
-    return text
+        return sql.SQL("before IS NULL"), KIND_LETTERS["generated"]
+    clocks = scope.rule.texts(scope.images.table, column)
+    if not clocks:
+        return None
+    condition = sql.SQL("(after[{0}] = ANY({1}::text[]) AND before[{0}] IS DISTINCT FROM after[{0}]) IS TRUE")
+    return condition.format(place + 1, sorted(clocks)), KIND_LETTERS["clock"]
 
 
-def _framed(column: Column, text: sql.Composable) -> sql.Composable:
-    return sql.SQL("{} || {}").format(frame(column.name) + frame(column.type), text)
+def _after_cells(images: TableImages, marks: Mapping[int, tuple[sql.Composable, str]]) -> sql.Composable:
+    if not marks:
+        return sql.SQL("after")
+    return _array(
+        [
+            _unless(
+                place in marks,
+                marks[place][0] if place in marks else sql.SQL("false"),
+                sql.SQL("after[{}]").format(place + 1),
+            )
+            for place in range(len(images.columns))
+        ]
+    )
 
 
-def _value(cell: sql.Composable) -> sql.Composable:
-    return sql.SQL("coalesce(length({0}) || ':' || {0}, {1})").format(cell, NOTHING)
+def _unless(marked: bool, condition: sql.Composable, cell: sql.Composable) -> sql.Composable:
+    return sql.SQL("CASE WHEN {} THEN NULL ELSE {} END").format(condition, cell) if marked else cell
+
+
+def _kinds(images: TableImages, marks: Mapping[int, tuple[sql.Composable, str]]) -> sql.Composable:
+    value = KIND_LETTERS["value"]
+    if not marks:
+        return sql.Literal(value * len(images.columns))
+    letters = [
+        sql.SQL("CASE WHEN {} THEN {} ELSE {} END").format(marks[place][0], marks[place][1], value)
+        if place in marks
+        else sql.Literal(value)
+        for place in range(len(images.columns))
+    ]
+    return sql.SQL("array_to_string({}, '')").format(_array(letters))
 
 
 def _key_text(position: int) -> sql.Composable:
     return sql.SQL("coalesce(before[{0}], after[{0}])").format(position + 1)
-
-
-def _joined(parts: Sequence[sql.Composable]) -> sql.Composable:
-    return sql.SQL("array_to_string({}, '')").format(_array(parts))
 
 
 def _bytes_of(texts: Iterable[sql.Composable]) -> sql.Composable:
@@ -250,7 +271,3 @@ def _key_names(images: TableImages) -> sql.Composable:
 
 def _numbers(images: TableImages) -> range:
     return range(1, len(images.key) + 1)
-
-
-def _places(images: TableImages) -> range:
-    return range(len(images.columns))

@@ -12,7 +12,7 @@ from typing import Any
 
 import rfc8785
 
-from differ.framing import CLOCK, GENERATED, NOTHING, frame, framed
+from differ.framing import KIND_LETTERS, frame, framed, sent, shape_hash
 from differ.model import Column, FrozenRow
 
 #: Without these a confirmed digest would not say what runs, where, and what it adds up to.
@@ -51,9 +51,7 @@ def table_root(
     steady = [place for place, name in enumerate(key) if name not in generated]
     places = [names.index(name) for name in key]
     hashes = sorted(
-        ([row.key[place].encode() for place in steady], row_hash(columns, places, row))
-        for row in rows
-        if row.changed
+        ([row.key[place].encode() for place in steady], row_hash(columns, places, row)) for row in rows if row.changed
     )
     head = f"{frame(table)}{len(hashes)};"
     return hashlib.sha256(head.encode() + b"".join(found for _, found in hashes)).hexdigest()
@@ -61,26 +59,19 @@ def table_root(
 
 def row_hash(columns: Sequence[Column], key_positions: Sequence[int], row: FrozenRow) -> bytes:
     """The SHA-256 of one changed row, as SQL computes it; `key_positions` count from 0 into `columns`."""
-    head = "".join(
-        _cell(columns[place], _key_text(row, place, text))
+    return hashlib.sha256(shape_hash(columns) + row_bytes(key_positions, row)).digest()
+
+
+def row_bytes(key_positions: Sequence[int], row: FrozenRow) -> bytes:
+    """Key, before and after image as length-prefixed cells; a clock or generated cell by its kind alone."""
+    new = row.before is None
+    key = [
+        None if new and row.kinds[place] == "generated" else text
         for place, text in zip(key_positions, row.key, strict=True)
-    )
-    before = NOTHING
-    if row.before is not None:
-        before = "".join(_cell(column, frame(text)) for column, text in zip(columns, row.before, strict=True))
-    after = NOTHING
-    if row.after is not None:
-        marks = {"clock": CLOCK, "generated": GENERATED}
-        after = "".join(
-            _cell(column, marks.get(kind) or frame(text))
-            for column, text, kind in zip(columns, row.after, row.kinds, strict=True)
-        )
-    return hashlib.sha256(f"{head}{before}{after}".encode()).digest()
-
-
-def _key_text(row: FrozenRow, place: int, text: str) -> str:
-    return GENERATED if row.before is None and row.kinds[place] == "generated" else frame(text)
-
-
-def _cell(column: Column, value: str) -> str:
-    return f"{framed((column.name, column.type))}{value}"
+    ]
+    before = b"i" if row.before is None else sent(row.before)
+    if row.after is None:
+        return sent(key) + before + b"d"
+    cells = [cell if kind == "value" else None for cell, kind in zip(row.after, row.kinds, strict=True)]
+    letters = "".join(KIND_LETTERS[kind] for kind in row.kinds)
+    return sent(key) + before + sent(cells) + letters.encode()

@@ -140,12 +140,8 @@ def _explain(
 ) -> Explanation:
     if before is None or after is None:
         return Explanation()
-    old: dict[str, Tree] = {
-        column.name: _leaf(text) for column, text in zip(images.columns, before, strict=True)
-    }
-    new: dict[str, Tree] = {
-        column.name: _leaf(text) for column, text in zip(images.columns, after, strict=True)
-    }
+    old: dict[str, Tree] = {column.name: _leaf(text) for column, text in zip(images.columns, before, strict=True)}
+    new: dict[str, Tree] = {column.name: _leaf(text) for column, text in zip(images.columns, after, strict=True)}
     nested = set()
     for column, was, now in _changed_nested(images, before, after):
         trees = [tree_of(documents[column, text]) for text in (was, now)]
@@ -169,9 +165,7 @@ def _changed_nested(images: TableImages, before: Cells, after: Cells) -> Iterabl
             yield column, was, now
 
 
-def _documents(
-    conn: psycopg.Connection[Any], wanted: set[tuple[Column, str]]
-) -> dict[tuple[Column, str], str]:
+def _documents(conn: psycopg.Connection[Any], wanted: set[tuple[Column, str]]) -> dict[tuple[Column, str], str]:
     """The texts as JSON documents: json is one already, Postgres turns the other types into one."""
     documents = {(column, text): text for column, text in wanted}
     others: dict[Column, list[str]] = {}

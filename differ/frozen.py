@@ -51,7 +51,6 @@ def _table(conn: psycopg.Connection[Any], scope: Scope) -> Iterator[FrozenRow]:
                 before=None if before is None else tuple(before),
                 after=None if after is None else tuple(after),
                 kinds=tuple(
-                    cell_kind(images, scope.rule, place, before, after)
-                    for place in range(len(images.columns))
+                    cell_kind(images, scope.rule, place, before, after) for place in range(len(images.columns))
                 ),
             )

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from differ.compose import Scope, compose, same_key, trusted
+from differ.compose import Scope, compose, per_key, same_key, trusted
 from differ.fetching import fetch
 from differ.kinds import ClockRule
 from differ.model import MeasureDelta, TableImages
@@ -35,9 +35,7 @@ def measure_deltas(
 ) -> tuple[MeasureDelta, ...]:
     """One delta per measure, zero where nothing was touched; `totals` are the sides before, by name."""
     scopes = {scope.images.table: scope for scope in touched}
-    return tuple(
-        _delta(conn, measure, scopes.get(measure.table), totals.get(measure.name)) for measure in measures
-    )
+    return tuple(_delta(conn, measure, scopes.get(measure.table), totals.get(measure.name)) for measure in measures)
 
 
 def measure_total(conn: psycopg.Connection[Any], measure: Measure, images: TableImages) -> str:
@@ -48,9 +46,7 @@ def measure_total(conn: psycopg.Connection[Any], measure: Measure, images: Table
     return total
 
 
-def _delta(
-    conn: psycopg.Connection[Any], measure: Measure, scope: Scope | None, total: str | None
-) -> MeasureDelta:
+def _delta(conn: psycopg.Connection[Any], measure: Measure, scope: Scope | None, total: str | None) -> MeasureDelta:
     if scope is None:
         return MeasureDelta(name=measure.name, before=total, after=total, delta="0", unit=measure.unit)
     query = compose(
@@ -70,10 +66,16 @@ def _side(measure: Measure, scope: Scope, relation: sql.Composable | None) -> sq
     names = _expression(measure, relation)
     if not scope.images.key:
         return compose(scope, "measure_side_without_key", **names)
-    return compose(scope, "measure_side", same_key=same_key(scope.images, names["alias"]), **names)
+    return compose(
+        scope,
+        "measure_side",
+        same_key=same_key(scope.images, names["alias"], "shadowdesk_key"),
+        per_key=per_key(scope),
+        **names,
+    )
 
 
-def _expression(measure: Measure, relation: sql.Composable) -> dict[str, sql.Composable]:
+def _expression(measure: Measure, relation: sql.Composable) -> dict[str, Any]:
     return {
         "amount": trusted(measure.sum),
         "condition": trusted(measure.where.strip() or "true"),

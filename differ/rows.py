@@ -33,11 +33,9 @@ def page_of_table(
     """At most `size` changed rows of one table from the `start`-th on, in the key's own order."""
     images = scope.images
     name = "table_page" if images.key else "table_page_without_key"
-    found = fetch(conn, compose(scope, name, limit=sql.Literal(size), offset=sql.Literal(start)))
+    found = fetch(conn, compose(scope, name, ordered=True, limit=sql.Literal(size), offset=sql.Literal(start)))
     rows = [
-        ChangedRow(
-            before=before, after=after, origins=_origins(origins), only_updated=only_updated, handle=handle
-        )
+        ChangedRow(before=before, after=after, origins=_origins(origins), only_updated=only_updated, handle=handle)
         for before, after, origins, only_updated, handle in found
     ]
     explanations = explain_rows(conn, images, [(row.before, row.after) for row in rows], budget)
@@ -73,9 +71,7 @@ def _paired(
 ) -> list[RowChange]:
     """The same changes; a deleted row that an update moved to a new key names it, and the other way round."""
     wanted = [
-        row.handle
-        for row, change in zip(rows, changes, strict=True)
-        if row.only_updated and change.kind != "update"
+        row.handle for row, change in zip(rows, changes, strict=True) if row.only_updated and change.kind != "update"
     ]
     if not wanted:
         return changes

@@ -8,6 +8,7 @@ from mcp_server.control.store import ControlStore
 from mcp_server.dry_runs import DryRuns, DryRunSettings
 from mcp_server.errors import ConfirmationRefused
 from mcp_server.identity import Caller
+from mcp_server.permissions import Permissions
 from mcp_server.policy import Policy
 from mcp_server.production import Production
 from mcp_server.proposing import Proposing
@@ -26,11 +27,14 @@ class Desk(DryRuns):
         production: Production,
         shadows: Shadows,
         control: ControlStore,
+        permissions: Permissions,
         policy: Policy,
         confirmation_ttl_s: int = 86_400,
         replay_limits: ReplayLimits | None = None,
     ) -> None:
-        super().__init__(settings=settings, production=production, shadows=shadows, control=control)
+        super().__init__(
+            settings=settings, production=production, shadows=shadows, control=control, permissions=permissions
+        )
         self._proposing = Proposing(self, policy, confirmation_ttl_s=confirmation_ttl_s)
         applier = production.settings.applier_url
         limits = replay_limits or ReplayLimits()
@@ -73,7 +77,16 @@ class Desk(DryRuns):
         return self._confirming.confirm(person, proposal_id, digest, typed_rows)
 
     def inspect(self, caller: Caller, dry_run_id: str, minutes: int = 60) -> str:
-        """A `psql` line for a read-only, expiring role on the dry run's shadow. Raises ShadowExpired when it is gone."""
+        """A `psql` line for a read-only, expiring role on the shadow. Raises ShadowExpired when it is gone."""
         dry_run = self.visible(caller, dry_run_id)
         url = self.shadows.inspector_url(dry_run.shadow_id or "", minutes)
         return f'psql "{url}"'
+
+    def tenant_of(self, source: str, value: str) -> str:
+        """See `Production.tenant_of`: how a domain tool finds its tenant."""
+        return self.production.tenant_of(source, value)
+
+    def request_of(self, about: str) -> str | None:
+        """The rep's words behind a dry run's or a proposal's id. Raises NotFound when there is none of that id."""
+        dry_run_id = self.control.proposal(about).dry_run_id if about.startswith("pr_") else about
+        return self.control.dry_run(dry_run_id).request

@@ -4,14 +4,18 @@ Called by `shadowdesk doctor`; reads only.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psycopg
 
+from mcp_server.assembly import control_urls, production_settings, sandbox_limits, sandbox_url
+from mcp_server.errors import EXPLAINED
 from mcp_server.install import APPLIER, READER
 from mcp_server.production import Production
-from shadow.errors import ShadowError
+from mcp_server.settings import Settings
 from shadow.fence import Fence
+from shadow.sandbox import Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +38,15 @@ def check_production(production: Production) -> Iterator[Check]:
         yield from _connection("production.applier_url", settings.applier_url, _check_applier)
     try:
         fence = production.fence()
-    except Exception as error:
+    except EXPLAINED as error:
         yield Check(name="fence", ok=False, detail=str(error), mend="Correct [fence] in shadowdesk.toml.")
         return
     yield from _check_fence(fence)
 
 
-def _connection(name: str, url: str, checks: Callable[[psycopg.Connection[tuple[object, ...]]], Iterator[Check]]) -> Iterator[Check]:
+def _connection(
+    name: str, url: str, checks: Callable[[psycopg.Connection[tuple[object, ...]]], Iterator[Check]]
+) -> Iterator[Check]:
     try:
         conn = psycopg.connect(url, autocommit=True, connect_timeout=5)
     except psycopg.OperationalError:
@@ -60,22 +66,27 @@ def _connection(name: str, url: str, checks: Callable[[psycopg.Connection[tuple[
 
 
 def _asked(conn: psycopg.Connection[tuple[object, ...]], query: str) -> bool:
-    row = conn.execute(query).fetchone()  # type: ignore[call-overload]
+    row = conn.execute(query).fetchone()
     return bool(row and row[0])
 
 
 _SUPER = "SELECT rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles WHERE rolname = current_user"
-_APP = "c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'shadowdesk') AND n.nspname !~ '^pg_'"
-_FROM = f"FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_APP}"  # noqa: S608 - constants
+_APP = (
+    "c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'shadowdesk')"
+    " AND n.nspname !~ '^pg_'"
+)
+_FROM = f"FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {_APP}"
 
 
 def _check_reader(conn: psycopg.Connection[tuple[object, ...]]) -> Iterator[Check]:
     mend = f"Use the role {READER} that `shadowdesk install` makes."
     yield Check(name="reader is no superuser", ok=not _asked(conn, _SUPER), detail=f"role {conn.info.user}", mend=mend)
-    writes = _asked(conn, f"SELECT bool_or(has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE')) {_FROM}")  # noqa: S608
+    writes = _asked(conn, f"SELECT bool_or(has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE')) {_FROM}")
     yield Check(name="reader cannot write", ok=not writes, detail="INSERT, UPDATE, DELETE on app tables", mend=mend)
-    reads = _asked(conn, f"SELECT bool_and(has_table_privilege(c.oid, 'SELECT')) {_FROM}")  # noqa: S608
-    yield Check(name="reader can read every app table", ok=reads, detail="SELECT", mend="Run `shadowdesk install` again.")
+    reads = _asked(conn, f"SELECT bool_and(has_table_privilege(c.oid, 'SELECT')) {_FROM}")
+    yield Check(
+        name="reader can read every app table", ok=reads, detail="SELECT", mend="Run `shadowdesk install` again."
+    )
     primary = not _asked(conn, "SELECT pg_is_in_recovery()")
     yield Check(
         name="reader is on the primary", ok=primary, detail="ids are reserved with nextval",
@@ -87,12 +98,18 @@ def _check_applier(conn: psycopg.Connection[tuple[object, ...]]) -> Iterator[Che
     mend = f"Use the role {APPLIER} and run `shadowdesk install` again."
     yield Check(name="applier is no superuser", ok=not _asked(conn, _SUPER), detail=f"role {conn.info.user}", mend=mend)
     create = _asked(conn, "SELECT has_database_privilege(current_database(), 'CREATE')")
-    yield Check(name="applier may make the ephemeral fence schema", ok=create, detail="CREATE on the database", mend=mend)
+    yield Check(
+        name="applier may make the ephemeral fence schema", ok=create, detail="CREATE on the database", mend=mend
+    )
     receipts = _asked(conn, "SELECT to_regclass('shadowdesk.receipts') IS NOT NULL")
-    yield Check(name="receipts table", ok=receipts, detail="shadowdesk.receipts", mend="Run `shadowdesk install --apply`.")
+    yield Check(
+        name="receipts table", ok=receipts, detail="shadowdesk.receipts", mend="Run `shadowdesk install --apply`."
+    )
     if receipts:
         changes = _asked(conn, "SELECT has_table_privilege('shadowdesk.receipts', 'UPDATE, DELETE, TRUNCATE')")
-        yield Check(name="receipts are append-only for the applier", ok=not changes, detail="no UPDATE, DELETE", mend=mend)
+        yield Check(
+            name="receipts are append-only for the applier", ok=not changes, detail="no UPDATE, DELETE", mend=mend
+        )
     counts = _asked(conn, "SELECT current_setting('track_counts')::boolean")
     yield Check(
         name="track_counts", ok=counts, detail="the replay compares per-table counters", mend="Set track_counts = on.",
@@ -117,14 +134,23 @@ def _check_fence(fence: Fence) -> Iterator[Check]:
     )  # fmt: skip
 
 
-def check_servers(open_control: Callable[[], object], open_sandbox: Callable[[], object]) -> Iterator[Check]:
-    """The sandbox and control servers can be opened."""
-    for name, opened in (("control", open_control), ("sandbox", open_sandbox)):
-        try:
-            opened()
-        except ShadowError as error:
-            yield Check(name=name, ok=False, detail=error.happened, mend=error.next_step)
-        except psycopg.Error:
-            yield Check(name=name, ok=False, detail="cannot be reached", mend=f"Check {name}.url.")
-        else:
-            yield Check(name=name, ok=True, detail="ready")
+def examine(settings: Settings) -> list[Check]:
+    """Everything the settings name, in the order in which a process would need it."""
+    checks = list(check_production(Production(production_settings(settings, applier=True))))
+    with ExitStack() as stack:
+        servers: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("control", lambda: control_urls(settings, stack)),
+            ("sandbox", lambda: Sandbox(sandbox_url(settings, stack)[0], sandbox_limits(settings))),
+        )
+        checks += [_server(name, opened) for name, opened in servers]
+    return checks
+
+
+def _server(name: str, opened: Callable[[], object]) -> Check:
+    try:
+        opened()
+    except EXPLAINED as error:
+        return Check(name=name, ok=False, detail=str(error.args[0]), mend=str(error.args[-1]))
+    except psycopg.Error:
+        return Check(name=name, ok=False, detail="cannot be reached", mend=f"Check {name}.url and its credentials.")
+    return Check(name=name, ok=True, detail="ready")

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from shadow.gate import GateLimits, gate
-
 from differ.measures import Measure, measure_total
 from differ.model import Diff, TableImages
 from differ.net import net_diff, step_diff
@@ -18,11 +16,13 @@ from mcp_server.control.store import ControlStore
 from mcp_server.errors import NotFound, WrongState
 from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
+from mcp_server.permissions import Permissions
 from mcp_server.production import Production, surface_tables
 from mcp_server.shadows import Shadows
 from mcp_server.surface import describe, gate_surface
 from mcp_server.views import DryRunView, QueryResult, StatementView, StepResult, TableDescription, TenantHit
 from shadow.errors import QuotaExceeded, ShadowExpired
+from shadow.gate import GateLimits, gate
 from shadow.rehearsal import Recorded
 from shadow.run import Ran, Rows, fill_pins, run_query, run_step
 from shadow.sandbox import new_id
@@ -49,9 +49,16 @@ class DryRuns:
     """One rep's dry runs; any number of threads may call it, one statement at a time runs per shadow."""
 
     def __init__(
-        self, *, settings: DryRunSettings, production: Production, shadows: Shadows, control: ControlStore
+        self,
+        *,
+        settings: DryRunSettings,
+        production: Production,
+        shadows: Shadows,
+        control: ControlStore,
+        permissions: Permissions,
     ) -> None:
         self.settings = settings
+        self.permissions = permissions
         self.production = production
         self.shadows = shadows
         self.control = control
@@ -69,7 +76,7 @@ class DryRuns:
 
     def list_dry_runs(self, caller: Caller, state: str | None = None, limit: int = 20) -> list[DryRunView]:
         """The newest dry runs first: a rep sees their own, those who answer or inspect see all."""
-        rep = None if sees_all(caller) else caller.name
+        rep = None if self.sees_all(caller) else caller.name
         return [self._view(d) for d in self.control.list_dry_runs(state=state, rep=rep, limit=limit)]
 
     def statements(self, caller: Caller, dry_run_id: str) -> list[StatementView]:
@@ -297,10 +304,17 @@ class DryRuns:
         """Columns that any of the statements assigns: coarse clock values there are values."""
         return frozenset(pair for r in self.recorded(shadow, steps) for pair in r.gated.set_columns)
 
+    def sees_all(self, caller: Caller) -> bool:
+        """True for those who answer for, inspect or re-execute other people's dry runs."""
+        return bool(self.permissions.confirm_rights(caller.role) & {"second", "engineer"}) or any(
+            self.permissions.decide(caller.role, permission).allowed
+            for permission in ("shadow.inspect", "recording.run")
+        )
+
     def visible(self, caller: Caller, dry_run_id: str) -> DryRun:
         """The dry run when the caller may see it. Raises NotFound, also for other people's."""
         dry_run = self.control.dry_run(dry_run_id)
-        if dry_run.rep != caller.name and not sees_all(caller):
+        if dry_run.rep != caller.name and not self.sees_all(caller):
             raise NotFound(
                 f"There is no dry run {dry_run_id} of yours.",
                 "Nothing ran.",
@@ -369,11 +383,6 @@ class DryRuns:
             steps=len(self.control.statements(dry_run.id)), created_at=dry_run.created_at,
             expires_at=dry_run.expires_at, proposal_id=proposal.id if proposal else None,
         )  # fmt: skip
-
-
-def sees_all(caller: Caller) -> bool:
-    """True for those who answer for other people's dry runs."""
-    return caller.role in ("engineer", "qa", "operator")
 
 
 def thaw(surface: Surface, statement: Statement, limits: GateLimits) -> Recorded:

@@ -51,7 +51,8 @@ def install_sql(conn: psycopg.Connection[Any], schemas: Sequence[str], passwords
                 "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {reader}, {applier};\n"
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {applier};\n"
                 "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {reader};\n"
-                "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {applier};\n"
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema}"
+                " GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {applier};\n"
             ).format(schema=schema, reader=reader, applier=applier)
         )
     parts.append(

@@ -12,7 +12,7 @@ from differ.digest import digest
 from differ.frozen import frozen_rows
 from differ.model import Diff, FrozenRow
 from mcp_server.control.records import DryRun, Escalation, Proposal, Statement
-from mcp_server.dry_runs import DryRuns, sees_all, statement_view
+from mcp_server.dry_runs import DryRuns, statement_view
 from mcp_server.errors import ConfirmationRefused, NotFound, WrongState
 from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
@@ -81,8 +81,8 @@ class Proposing:
         notes = list(rehearsed.notes)
         if stepped.tables_root != diff.tables_root:
             notes.append(
-                "In one transaction the statements change other rows or values than they did step by step; this diff is the"
-                " one transaction's."
+                "In one transaction the statements change other rows or values than they did step by step;"
+                " this diff is the one transaction's."
             )
         draws = drawn(shadow)
         header = {
@@ -108,8 +108,9 @@ class Proposing:
         now = datetime.now(UTC)
         proposal = Proposal(
             id=f"pr_{new_id()}", dry_run_id=dry_run.id, digest=digest(rehearsal.header, rehearsal.diff.tables_root),
-            header=rehearsal.header, frozen=_frozen(shadow, rehearsal, rehearsal.set_columns), diff=rehearsal.diff.to_json(),
-            decision=verdict.decision, reasons=tuple(verdict.reasons), rows=_typed_rows(rehearsal.diff), state="pending",
+            header=rehearsal.header, frozen=_frozen(shadow, rehearsal), diff=rehearsal.diff.to_json(),
+            decision=verdict.decision, reasons=tuple(verdict.reasons), rows=_typed_rows(rehearsal.diff),
+            state="pending",
             note=note, created_at=now, expires_at=now + timedelta(seconds=self._ttl_s),
         )  # fmt: skip
         self._control.create_proposal(proposal, self._frozen_rows(shadow, rehearsal.set_columns))
@@ -143,7 +144,7 @@ class Proposing:
         """Proposals that wait for somebody, newest first: the caller's own, all of them for those who answer."""
         found = []
         for dry_run in self._control.list_dry_runs(
-            state=None, rep=None if sees_all(caller) else caller.name, limit=100
+            state=None, rep=None if self._dry_runs.sees_all(caller) else caller.name, limit=100
         ):
             latest = self._control.latest_proposal(dry_run.id)
             if latest is not None:
@@ -222,14 +223,14 @@ class Proposing:
         return find_receipt(self._dry_runs.production.settings.reader_url, proposal_id)
 
 
-def _frozen(shadow: Shadow, rehearsal: Rehearsal, sets: frozenset[tuple[str, str]]) -> dict[str, Any]:
+def _frozen(shadow: Shadow, rehearsal: Rehearsal) -> dict[str, Any]:
     return {
         "row_counts": list(rehearsal.rehearsed.row_counts),
         "counters": {name: list(counts) for name, counts in rehearsal.rehearsed.counters.items()},
         "draws": {slot: list(values) for slot, values in rehearsal.draws.items()},
         "fingerprint": shadow.fence.catalog.fingerprint,
         "notes": list(rehearsal.notes),
-        "set_columns": sorted(list(pair) for pair in sets),
+        "set_columns": sorted(list(pair) for pair in rehearsal.set_columns),
     }
 
 

@@ -35,7 +35,9 @@ def export(desk: Desk, caller: Caller, dry_run_id: str, *, with_rows: bool) -> d
     def work(shadow: Shadow, steps: list[Statement]) -> dict[str, Any]:
         document = _document(desk, shadow, dry_run, steps)
         if with_rows:
-            document["definitions"] = dump_definitions(desk.production.settings.reader_url, desk.shadows.bin_dir).decode()
+            document["definitions"] = dump_definitions(
+                desk.production.settings.reader_url, desk.shadows.bin_dir
+            ).decode()
             document["rows"] = _rows(shadow)
         return document
 
@@ -85,7 +87,10 @@ def _rows(shadow: Shadow) -> dict[str, Any]:
         cells = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(c)) for c in columns)
         source = sql.Identifier(*kept) if kept else base(table)
         rows = shadow.owner.execute(sql.SQL("SELECT {} FROM {}").format(cells, source)).fetchall()
-        found[name] = {"columns": columns, "rows": sorted([list(row) for row in rows], key=lambda r: [c or "" for c in r])}
+        found[name] = {
+            "columns": columns,
+            "rows": sorted([list(row) for row in rows], key=lambda r: [c or "" for c in r]),
+        }
     return found
 
 
@@ -113,7 +118,9 @@ def read(text: str) -> dict[str, Any]:
         known = False
     if not known:
         raise ConfigurationInvalid(
-            f"This is not a recording of format {FORMAT}.", "Nothing ran.", "Export it again with `shadowdesk recording`."
+            f"This is not a recording of format {FORMAT}.",
+            "Nothing ran.",
+            "Export it again with `shadowdesk recording`.",
         )
     found: dict[str, Any] = document
     return found

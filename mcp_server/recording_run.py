@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from differ.measures import Measure
 from differ.model import Diff, RowChange
 from differ.net import net_diff
+from mcp_server.control.records import Statement
 from mcp_server.dry_runs import preload, thaw
 from mcp_server.images import step_clocks, table_images
 from mcp_server.production import Production, ProductionSettings
@@ -122,7 +124,7 @@ def _execute(document: Mapping[str, Any], shadow: Shadow) -> Diff:
     surface = gate_surface(shadow.fence, shadow.tenant_key, frozenset())
     sets: set[tuple[str, str]] = set()
     for recorded in document["statements"]:
-        statement = _Recorded(recorded)
+        statement = _statement(document, recorded)
         preload(shadow, statement)
         gated = thaw(surface, statement, GateLimits()).gated
         sets |= gated.set_columns
@@ -138,16 +140,23 @@ def _execute(document: Mapping[str, Any], shadow: Shadow) -> Diff:
     )
 
 
-class _Recorded:
-    """A recorded statement in the shape the desk thaws."""
-
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        self.step: int = data["step"]
-        self.text: str = data["text"]
-        self.params: tuple[str | None, ...] = tuple(data["params"])
-        self.pins: tuple[Mapping[str, Any], ...] = tuple(data["pins"])
-        self.defaults: Mapping[str, Any] = data["draws"]
-        self.row_count: int = data["rows"]
+def _statement(document: Mapping[str, Any], data: Mapping[str, Any]) -> Statement:
+    """A recorded statement as the control store would give it."""
+    return Statement(
+        dry_run_id=document["dry_run"],
+        step=data["step"],
+        text=data["text"],
+        params=tuple(data["params"]),
+        pins=tuple(data["pins"]),
+        defaults=data["draws"],
+        kind=data["kind"],
+        reason=data["reason"],
+        tool=None,
+        arguments=None,
+        row_count=data["rows"],
+        warnings=(),
+        ran_at=datetime.now(UTC),
+    )
 
 
 def compare(expected: Diff, got: Diff) -> list[Difference]:

@@ -1,6 +1,7 @@
 """Per-table counters of the running transaction: what Postgres itself says was inserted, updated and deleted.
 
-Read by the rehearsal and by the replay; the two must agree table by table (Postgres docs 27.2, pg_stat_xact_all_tables).
+Read by the rehearsal and by the replay; the two must agree table by table (Postgres docs 27.2,
+pg_stat_xact_all_tables).
 """
 
 from collections.abc import Mapping

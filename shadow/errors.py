@@ -54,4 +54,4 @@ class SandboxUnavailable(ShadowError):
 
 
 class ReplayPostponed(ShadowError):
-    """Production was too busy for a lock in time: rolled back, nothing changed, the same proposal may be tried again."""
+    """Production was too busy for a lock in time: rolled back; the same proposal may be tried again."""

@@ -39,12 +39,18 @@ class Reading:
 
     def call_end(self, start: int) -> int:
         """End of the call whose name starts at byte `start`: behind its closing parenthesis."""
-        depth = 0
-        for token in self.order[self._index(start) + 1 :]:
+        return self._closing(self._index(start) + 1, 0)
+
+    def list_end(self, start: int) -> int:
+        """End of the parenthesised list that the token at byte `start` is in: behind its closing parenthesis."""
+        return self._closing(self._index(start), 1)
+
+    def _closing(self, place: int, depth: int) -> int:
+        for token in self.order[place:]:
             depth += (token.text == "(") - (token.text == ")")
             if depth == 0:
                 return token.end
-        raise refused("A call has no closing parenthesis.", "Write the call out with its parentheses.")
+        raise refused("A parenthesis is not closed.", "Write the call or the list out with its parentheses.")
 
     def _index(self, start: int) -> int:
         if start not in self.tokens:

@@ -252,8 +252,8 @@ def _figure_name(value: Any) -> tuple[str, int]:
         return "nullif", 2
     if isinstance(value, pg.SubLink):
         return _sublink_name(value)
-    name = _NAMED_NODES.get(type(value).__name__)
-    return (name, 2) if name else (_UNNAMED, 0)
+    fixed = _NAMED_NODES.get(type(value).__name__)
+    return (fixed, 2) if fixed else (_UNNAMED, 0)
 
 
 def _sublink_name(value: Any) -> tuple[str, int]:

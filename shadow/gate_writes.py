@@ -71,24 +71,23 @@ def check_insert(statement: Any, table: SurfaceTable, reading: Reading, scope: S
         if rows is None and query.from_clause and not query.sort_clause:
             reading.warnings["INSERT … SELECT without ORDER BY: generated ids may fall on other rows."] = None
     reading.inserts.append((table.name, rows))
-    if table.always:
-        _give_ids(statement, table, reading)
+    _give_ids(statement.cols, statement.override, table, reading)
     if statement.HasField("on_conflict_clause"):
         _check_conflict(statement.on_conflict_clause, table, reading, scope)
 
 
-def _give_ids(statement: Any, table: SurfaceTable, reading: Reading) -> None:
+def _give_ids(cols: Any, override: int, table: SurfaceTable, reading: Reading) -> None:
     """Notes where the rendered text must say that ids of an identity ALWAYS column are ours to give."""
-    given = sorted({col.res_target.name for col in statement.cols} & table.always)
-    if given:
-        raise refused(
-            f"{shown(given[0])} of {shown(table.name)} is always generated.", "Leave it out: the id is drawn for you."
-        )
-    if not statement.cols:
+    if not table.always:
         return
-    place = reading.tokens[statement.cols[-1].res_target.location]
-    closing = next(token for token in reading.order[place:] if token.text == ")")
-    reading.overriding.append(closing.end)
+    given = sorted({col.res_target.name for col in cols} & table.always)
+    if given or override != pg.OVERRIDING_NOT_SET or not cols:
+        column = shown(given[0] if given else min(table.always))
+        raise refused(
+            f"{column} of {shown(table.name)} is always generated.",
+            "Name other columns and leave it and OVERRIDING out: the id is drawn for you.",
+        )
+    reading.overriding.append(reading.list_end(cols[-1].res_target.location))
 
 
 def _arms(query: Any) -> Iterable[tuple[list[Any], bool]]:
@@ -246,4 +245,5 @@ def _check_merge_insert(when: Any, table: SurfaceTable, reading: Reading, scope:
     for target in when.target_list:
         _assign(table, target.res_target, None, reading, scope)
     _check_row(when.target_list, [unwrap(value) for value in when.values], True, table, reading, scope)
+    _give_ids(when.target_list, when.override, table, reading)
     reading.inserts.append((table.name, None))

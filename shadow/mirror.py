@@ -91,7 +91,8 @@ def dump_definitions(reader_url: str, bin_dir: Path) -> bytes:
         raise SandboxUnavailable(
             f"Production's definitions could not be read: {_last_line(done.stderr)}.",
             "No shadow was made and production was not changed.",
-            "Run `shadowdesk doctor`: the reader needs SELECT on every app table, and pg_dump must not be older than the server.",
+            "Run `shadowdesk doctor`: the reader needs SELECT on every app table, and pg_dump must not be older"
+            " than the server.",
         )
     return done.stdout
 

@@ -79,9 +79,7 @@ def note(
         values = key if isinstance(key, tuple) else (key,) if images.key else ()
         row = [step, rehearsal, op, origin, *(str(value) for value in values)]
         marks = sql.SQL(", ").join(sql.Literal(value) for value in row)
-        conn.execute(
-            sql.SQL("INSERT INTO {} VALUES ({})").format(sql.Identifier(*images.touched), marks)
-        )
+        conn.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(sql.Identifier(*images.touched), marks))
 
 
 def take_images(conn: Connection, images: TableImages, step: int) -> None:
@@ -93,8 +91,7 @@ def take_images(conn: Connection, images: TableImages, step: int) -> None:
     numbered = list(enumerate(images.key, 1))
     keys = sql.SQL(", ").join(sql.Identifier(f"k{number}") for number, _ in numbered)
     same = sql.SQL(" AND ").join(
-        sql.SQL("r.{} = t.{}").format(sql.Identifier(name), sql.Identifier(f"k{number}"))
-        for number, name in numbered
+        sql.SQL("r.{} = t.{}").format(sql.Identifier(name), sql.Identifier(f"k{number}")) for number, name in numbered
     )
     conn.execute(
         sql.SQL(

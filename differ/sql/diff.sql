@@ -42,7 +42,7 @@ after_rows AS MATERIALIZED (SELECT {image_columns} FROM {image} i WHERE i.step =
 -- key (OFFSET 0 keeps the planner from joining them whole: a fresh copy has no statistics), CTEs are hashed.
 pairs AS (
   SELECT {typed_key}, k.own, b.cells AS before, a.cells AS after
-  FROM keys k
+  FROM {key_rows} k
   LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {before} r WHERE {same_key} {per_key}) b ON true
   LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {after} r WHERE {same_key} {per_key}) a ON true
 )
@@ -51,7 +51,7 @@ pairs AS (
 -- As pairs for a table whose before side is empty.
 pairs AS (
   SELECT {typed_key}, k.own, NULL::text[] AS before, a.cells AS after
-  FROM keys k
+  FROM {key_rows} k
   LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {after} r WHERE {same_key} {per_key}) a ON true
 )
 
@@ -134,10 +134,10 @@ FROM ({before_sum}) b, ({after_sum}) a
 
 -- name: measure_side
 -- One side's sum; the expression sees the table's columns by their own names.
-SELECT coalesce(sum(v.amount), 0) AS total FROM keys k CROSS JOIN LATERAL (
+SELECT coalesce(sum(v.amount), 0) AS total FROM keys AS shadowdesk_key CROSS JOIN LATERAL (
   SELECT ({amount}
   )::numeric AS amount FROM {relation} AS {alias} WHERE {same_key} AND ({condition}
-  )) v
+  ) {per_key}) v
 
 -- name: measure_side_without_key
 -- As measure_side for a sink without a key: all its rows are new.

@@ -1,4 +1,4 @@
-"""`shadowdesk audit verify|tail|export`: the audit trail for operators; an export verifies with nothing else at hand."""
+"""`shadowdesk audit verify|tail|export`: the audit trail for operators; an export verifies with nothing else."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +22,7 @@ Trust = Annotated[
 def verify(
     file: Annotated[
         Path | None,
-        typer.Argument(exists=True, dir_okay=False, readable=True, metavar="EXPORT", help="An export; else the live trail."),
+        typer.Argument(exists=True, dir_okay=False, metavar="EXPORT", help="An export; without it the live trail."),
     ] = None,
     config: Config = DEFAULT_CONFIG,
     trust: Trust = None,

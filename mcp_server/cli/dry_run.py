@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("inspect")(inspect)
 
 
-def dry_run(  # noqa: PLR0913 - each is an option of the command
+def dry_run(
     tenant: Annotated[str, typer.Option("--tenant", help="The tenant's key.", metavar="KEY")],
     file: File,
     config: Config = DEFAULT_CONFIG,
@@ -146,9 +146,8 @@ class Run:
 
     def discard(self) -> None:
         """Drops the shadow."""
-        self._governed(
-            "discard_dry_run", {"dry_run_id": self.view.id}, lambda: self.assembly.desk.discard(self.caller, self.view.id)
-        )
+        desk = self.assembly.desk
+        self._governed("discard_dry_run", {"dry_run_id": self.view.id}, lambda: desk.discard(self.caller, self.view.id))
 
     def _governed(self, verb: str, arguments: dict[str, Any], work: Any) -> Any:
         return self.assembly.governor.run(self.caller, verb, arguments, work)

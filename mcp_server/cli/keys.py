@@ -70,6 +70,8 @@ def _from_file(key_file: Path) -> str:
         ) from None
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise PermissionDenied(
-            f"The key file {key_file} can be read by others.", "Nothing was done.", f"Run chmod 600 {key_file} and try again."
+            f"The key file {key_file} can be read by others.",
+            "Nothing was done.",
+            f"Run chmod 600 {key_file} and try again.",
         )
     return key

@@ -22,6 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyFile = Annotated[
     Path | None, typer.Option("--key-file", help="File with your personal key, readable by you alone.", metavar="FILE")
 ]
+#: As in `mcp_server.settings`, which is too heavy to import for it.
 DEFAULT_CONFIG = Path("shadowdesk.toml")
 
 
@@ -53,6 +54,8 @@ def caller_of(settings: "Settings", person: str | None) -> "Caller":
     known = settings.people.get(name) if name else None
     if not name or known is None:
         raise NotFound(
-            f"There is no person {name!r} in [people].", "Nothing ran.", "Name one with --person, or add them to the TOML."
+            f"There is no person {name!r} in [people].",
+            "Nothing ran.",
+            "Name one with --person, or add them to the TOML.",
         )
     return Caller(name=name, role=known.role, channel="cli", client="shadowdesk")

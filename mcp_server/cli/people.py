@@ -78,9 +78,7 @@ def confirm(
         say_proposal(view)
         typed = typer.prompt(f"Number of rows to replay on production for tenant {_line(view.tenant_label)}", type=int)
         arguments = {"proposal_id": proposal_id, "digest": view.digest, "typed_rows": typed}
-        receipt = govern(
-            caller, "confirm", arguments, lambda: desk.confirm(caller, proposal_id, view.digest, typed)
-        )
+        receipt = govern(caller, "confirm", arguments, lambda: desk.confirm(caller, proposal_id, view.digest, typed))
     say(f"Applied: {receipt.rows:,} rows in transaction {receipt.transaction_id} at {receipt.applied_at.isoformat()}.")
 
 

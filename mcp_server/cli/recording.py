@@ -52,7 +52,7 @@ def run(
     ] = None,
     schema: Annotated[
         Path | None,
-        typer.Option("--schema", exists=True, dir_okay=False, metavar="FILE", help="A schema dump to run it on instead."),
+        typer.Option("--schema", exists=True, dir_okay=False, metavar="FILE", help="A schema dump to run it on."),
     ] = None,
     person: Person = None,
     json: Json = False,

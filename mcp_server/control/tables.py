@@ -1,4 +1,4 @@
-"""The control store's tables as SQLAlchemy knows them; defined and guarded by `sql/schema.sql`, a test compares both."""
+"""The control store's tables for SQLAlchemy; `sql/schema.sql` defines and guards them, a test compares both."""
 
 from typing import Any
 

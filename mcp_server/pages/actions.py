@@ -5,9 +5,9 @@ from collections.abc import Set
 from mcp_server.identity import Caller
 from mcp_server.views import ProposalView
 
-WAITING = frozenset({"pending", "proposed", "escalated", "approved"})
+WAITING = frozenset({"pending", "escalated", "approved"})
 #: A lost answer: the same form asks production's receipts what became of the replay.
-UNDECIDED = frozenset({"unknown", "replaying"})
+UNANSWERED = frozenset({"unknown", "replaying"})
 ANSWERS = frozenset({"engineer"})
 
 
@@ -17,7 +17,7 @@ def actions(person: Caller, rights: Set[str], proposal: ProposalView) -> tuple[s
     answers = bool(rights & ANSWERS)
     waiting = proposal.state in WAITING
     offered = {
-        "confirm": proposal.state in WAITING | UNDECIDED and _may_confirm(own, rights, proposal),
+        "confirm": proposal.state in WAITING | UNANSWERED and _may_confirm(own, rights, proposal),
         "approve": proposal.state == "escalated" and answers and not own,
         "reject": waiting and (own or answers),
         "escalate": waiting and own and proposal.question is None,

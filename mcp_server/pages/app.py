@@ -38,7 +38,7 @@ def pages_app(desk: Desk, settings: Settings, governor: Governor, control: Contr
             Route(f"{one}/reject", posted(site, decide.reject), methods=["POST"]),
             Route(f"{one}/approve", posted(site, decide.approve), methods=["POST"]),
             Route(f"{one}/escalate", posted(site, decide.escalate), methods=["POST"]),
-            Route("/", lambda request: RedirectResponse(f"{request.scope.get('root_path', '')}/review")),
+            Route("/", lambda _: RedirectResponse(f"{site.root}/review")),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[Middleware(PageHeaders), Middleware(Crashes, outcomes=outcomes)],

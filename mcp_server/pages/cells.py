@@ -82,9 +82,7 @@ def groups(diff: Diff) -> tuple[GroupShown, ...]:
     for row in diff.rows:
         gathered.setdefault((row.table, row.kind), []).append(row)
     sinks = {table.table for table in diff.tables if table.sink}
-    return tuple(
-        _group(table, kind, rows, sink=table in sinks) for (table, kind), rows in gathered.items()
-    )
+    return tuple(_group(table, kind, rows, sink=table in sinks) for (table, kind), rows in gathered.items())
 
 
 def counted(number: int, noun: str) -> str:

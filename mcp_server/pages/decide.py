@@ -1,4 +1,4 @@
-"""What a person does with a proposal: confirm, reject, approve, escalate; each goes to the desk through the governor."""
+"""What a person does with a proposal: confirm, reject, approve, escalate; all go to the desk through the governor."""
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -14,57 +14,55 @@ COMMENT_CHARACTERS = 4000
 
 def confirm(site: Site, request: Request, person: Person, form: Form) -> Response:
     """A person's yes to one digest: replays on production; a second send finds the receipt's page."""
-    proposal_id = _proposal_id(request)
-    digest, typed = form.get("digest", ""), _typed_rows(form.get("rows", ""))
+    proposal_id, digest, typed = _proposal_id(request), form.get("digest", ""), form.get("rows", "")
     site.govern(
         person.caller,
         "confirm",
         {"proposal_id": proposal_id, "digest": digest, "typed_rows": typed},
-        lambda: site.desk.confirm(person.caller, proposal_id, digest, typed),
+        lambda: site.desk.confirm(person.caller, proposal_id, digest, _typed_rows(typed)),
     )
-    return back(request)
+    return back(site, request)
 
 
 def reject(site: Site, request: Request, person: Person, form: Form) -> Response:
     """A person's no; the proposal ends."""
-    proposal_id, comment = _proposal_id(request), _words(form.get("comment", ""), "comment")
+    proposal_id, comment = _proposal_id(request), form.get("comment", "")
     site.govern(
         person.caller,
         "reject",
         {"proposal_id": proposal_id, "comment": comment},
-        lambda: site.desk.reject(person.caller, proposal_id, comment),
+        lambda: site.desk.reject(person.caller, proposal_id, _words(comment, "comment")),
     )
-    return back(request)
+    return back(site, request)
 
 
 def approve(site: Site, request: Request, person: Person, form: Form) -> Response:
     """An engineer's yes to an escalated proposal; it still has to be confirmed."""
-    proposal_id, comment = _proposal_id(request), _words(form.get("comment", ""), "comment")
+    proposal_id, comment = _proposal_id(request), form.get("comment", "")
     site.govern(
         person.caller,
         "approve",
         {"proposal_id": proposal_id, "comment": comment},
-        lambda: site.desk.approve(person.caller, proposal_id, comment),
+        lambda: site.desk.approve(person.caller, proposal_id, _words(comment, "comment")),
     )
-    return back(request)
+    return back(site, request)
 
 
 def escalate(site: Site, request: Request, person: Person, form: Form) -> Response:
     """The rep's question to an engineer, asked about this proposal's dry run."""
-    proposal_id, question = _proposal_id(request), _words(form.get("question", ""), "question")
+    proposal_id, question = _proposal_id(request), form.get("question", "")
     site.govern(
         person.caller,
         "escalate",
         {"proposal_id": proposal_id, "question": question},
-        lambda: site.desk.escalate(person.caller, proposal_id, question),
+        lambda: site.desk.escalate(person.caller, proposal_id, _words(question, "question")),
     )
-    return back(request)
+    return back(site, request)
 
 
-def back(request: Request) -> Response:
+def back(site: Site, request: Request) -> Response:
     """To the review by GET, so that reloading the page sends nothing twice."""
-    root = request.scope.get("root_path", "").rstrip("/")
-    return RedirectResponse(f"{root}/review/{_proposal_id(request)}", status_code=303)
+    return RedirectResponse(f"{site.root}/review/{_proposal_id(request)}", status_code=303)
 
 
 def _proposal_id(request: Request) -> str:

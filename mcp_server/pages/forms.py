@@ -1,7 +1,7 @@
 """POSTs of people: from our own page, by a live session, with its form token, and small; used by `decide.py`."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl
 
 from anyio import CancelScope
@@ -21,7 +21,7 @@ Form = dict[str, str]
 Act = Callable[[Site, Request, Person, Form], Response]
 
 
-def posted(site: Site, act: Act) -> Callable[[Request], object]:
+def posted(site: Site, act: Act) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint that checks a POST and then runs `act` in a worker thread.
 
     What has begun is not interrupted: neither by a client that goes away nor by a cancelled request, because a
@@ -30,29 +30,28 @@ def posted(site: Site, act: Act) -> Callable[[Request], object]:
 
     async def endpoint(request: Request) -> Response:
         form = await read_form(request)
-        with CancelScope(shield=True):
-            return await run_in_threadpool(_checked, site, request, form, act)
+        scope = CancelScope(shield=True)
+        with scope:
+            answer = await run_in_threadpool(_checked, site, request, form, act)
+        return answer
 
     return endpoint
 
 
 def _checked(site: Site, request: Request, form: Form, act: Act) -> Response:
-    if not from_our_pages(request.headers, site.base_url):
-        raise RefusedRequest(
-            403,
-            "This request does not come from a page of ShadowDesk.",
-            "Nothing was done.",
-            f"Open {site.base_url} yourself and use the form there.",
-        )
     person = person_of(site, request)
+    if not from_our_pages(request.headers, site.base_url):
+        raise forged(site, request, person, "This request does not come from a page of ShadowDesk.")
     if not hmac.compare_digest(form.get("csrf", "").encode(), person.csrf.encode()):
-        raise RefusedRequest(
-            403,
-            "The form does not belong to this log-in.",
-            "Nothing was done.",
-            "Open the page again and send its form once more.",
-        )
+        raise forged(site, request, person, "The form does not belong to this log-in.")
     return act(site, request, person, form)
+
+
+def forged(site: Site, request: Request, person: Person, happened: str) -> RefusedRequest:
+    """The refusal of a POST that no form of this person sent; it is audited, for somebody may be trying something."""
+    verb = request.url.path.rsplit("/", 1)[-1]
+    site.governor.record(person.caller, verb, dict(request.path_params), "denied", happened)
+    return RefusedRequest(403, happened, "Nothing was done.", "Open the page yourself and use the form there.")
 
 
 async def read_form(request: Request) -> Form:
@@ -66,7 +65,9 @@ async def read_form(request: Request) -> Form:
         if len(body) > FORM_BYTES:
             raise malformed(413)
     try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=20, errors="strict")
+        pairs = parse_qsl(
+            body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=20, errors="strict"
+        )
     except ValueError:
         raise malformed(400) from None
     if len({name for name, _ in pairs}) != len(pairs):

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from mcp_server.pages.forms import Form
-from mcp_server.pages.sessions import cookie_name, digest_of, secure
+from mcp_server.pages.sessions import caller_of, cookie_name, digest_of, secure
 from mcp_server.pages.site import Person, RefusedRequest, Site
 
 
@@ -24,9 +24,13 @@ def login(site: Site, request: Request) -> Response:
         raise unusable(401)
     session = secrets.token_urlsafe(32)
     lifetime = timedelta(seconds=site.settings.pages.session_ttl_s)
-    site.control.create_page_session(digest_of(session), name, lifetime)
-    root = request.scope.get("root_path", "").rstrip("/")
-    answer = RedirectResponse(f"{root}/review", status_code=303)
+    site.govern(
+        caller_of(site, request, name),
+        "login",
+        {},
+        lambda: site.control.create_page_session(digest_of(session), name, lifetime),
+    )
+    answer = RedirectResponse(f"{site.root}/review", status_code=303)
     answer.headers["Referrer-Policy"] = "no-referrer"
     answer.set_cookie(
         cookie_name(site),
@@ -44,7 +48,6 @@ def logout(site: Site, request: Request, person: Person, form: Form) -> Response
     """Ends the session in the store, not in the browser alone."""
     site.control.end_page_session(digest_of(request.cookies[cookie_name(site)]))
     answer = site.page(
-        request,
         "message.html",
         None,
         heading="Logged out",

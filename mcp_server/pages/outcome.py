@@ -16,7 +16,7 @@ from mcp_server.errors import (
     PermissionDenied,
     WrongState,
 )
-from mcp_server.pages.site import NotLoggedIn, RefusedRequest, Site
+from mcp_server.pages.site import RefusedRequest, Site
 from shadow.errors import (
     Diverged,
     Drifted,
@@ -82,7 +82,8 @@ class OutcomePages:
 
     def refused(self, request: Request, error: Exception) -> Response:
         """A request refused by the pages themselves (origin, token of the form, size)."""
-        assert isinstance(error, RefusedRequest)
+        if not isinstance(error, RefusedRequest):
+            raise TypeError("this handler is registered for RefusedRequest alone") from error
         return self._message(request, error.status, "Refused", error.sentences)
 
     def not_logged_in(self, request: Request, error: Exception) -> Response:
@@ -107,13 +108,10 @@ class OutcomePages:
         )
         return self._message(request, 500, "Failed", sentences)
 
-    def _message(
-        self, request: Request, status: int, heading: str, sentences: tuple[str, str, str]
-    ) -> Response:
+    def _message(self, request: Request, status: int, heading: str, sentences: tuple[str, str, str]) -> Response:
         proposal_id = request.path_params.get("proposal_id")
         happened, not_happened, next_step = sentences
         return self.site.page(
-            request,
             "message.html",
             None,
             status,

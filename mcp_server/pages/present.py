@@ -103,9 +103,7 @@ class Entry:
     age: str
 
 
-def review(
-    proposal: ProposalView, diff: Diff, page: int, actions: tuple[str, ...], now: datetime
-) -> ReviewShown:
+def review(proposal: ProposalView, diff: Diff, page: int, actions: tuple[str, ...], now: datetime) -> ReviewShown:
     """The whole page; `diff` holds the rows of `page`, `actions` the forms open to the person."""
     return ReviewShown(
         id=proposal.id,
@@ -174,7 +172,7 @@ def validity(expires_at: datetime, now: datetime) -> str:
     minutes = int((expires_at - now) / timedelta(minutes=1))
     if expires_at <= now:
         return "It can no longer be confirmed: its time is over."
-    return f"It can be confirmed for another {_span(minutes)}." if minutes else "It can be confirmed for under a minute."
+    return f"It can be confirmed for another {_span(minutes) if minutes else 'few seconds'}."
 
 
 def turn(total: int, page: int) -> Turn:

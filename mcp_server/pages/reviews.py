@@ -24,7 +24,7 @@ def queue_page(site: Site, request: Request) -> Response:
     dry_runs = site.govern(
         person.caller, "list_dry_runs", {}, lambda: site.desk.list_dry_runs(person.caller, None, QUEUE_LENGTH)
     )
-    return site.page(request, "queue.html", person, entries=entries(dry_runs, site.now()))
+    return site.page("queue.html", person, entries=entries(dry_runs, site.now()))
 
 
 def review_page(site: Site, request: Request) -> Response:
@@ -37,13 +37,9 @@ def review_page(site: Site, request: Request) -> Response:
         proposal = site.desk.proposal(person.caller, proposal_id)
         return proposal, rows_of(site, person.caller, proposal, page)
 
-    proposal, diff = site.govern(
-        person.caller, "proposal_status", {"proposal_id": proposal_id, "page": page}, read
-    )
+    proposal, diff = site.govern(person.caller, "proposal_status", {"proposal_id": proposal_id, "page": page}, read)
     offered = actions(person.caller, site.confirm_rights(person.caller), proposal)
-    return site.page(
-        request, "review.html", person, r=review(proposal, diff, page, offered, site.now())
-    )
+    return site.page("review.html", person, r=review(proposal, diff, page, offered, site.now()))
 
 
 def rows_of(site: Site, caller: Caller, proposal: ProposalView, page: int) -> Diff:

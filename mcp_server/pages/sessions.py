@@ -9,7 +9,7 @@ import hmac
 
 from starlette.requests import Request
 
-from mcp_server.identity import Caller
+from mcp_server.identity import Caller, shown_client
 from mcp_server.pages.site import NotLoggedIn, Person, Site
 
 #: Separates the form token from any other use of the cookie's value.
@@ -43,10 +43,12 @@ def person_of(site: Site, request: Request) -> Person:
     """
     token = request.cookies.get(cookie_name(site), "")
     name = site.control.page_session(digest_of(token)) if token else None
-    known = site.settings.people.get(name) if name is not None else None
-    if name is None or known is None:
+    if name is None or name not in site.settings.people:
         raise NotLoggedIn
-    client = request.headers.get("user-agent", "")[:200]
-    return Person(
-        caller=Caller(name=name, role=known.role, channel="page", client=client), csrf=form_token(token)
-    )
+    return Person(caller=caller_of(site, request, name), csrf=form_token(token))
+
+
+def caller_of(site: Site, request: Request, name: str) -> Caller:
+    """A person of the configuration as the caller of this request."""
+    client = shown_client(request.headers.get("user-agent", ""))
+    return Caller(name=name, role=site.settings.people[name].role, channel="page", client=client)

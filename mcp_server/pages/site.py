@@ -1,11 +1,12 @@
 """What every page needs: the desk, who is asking, and the templates; made once by `app.py`, read by the handlers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from mcp_server.control.store import ControlStore
@@ -13,6 +14,8 @@ from mcp_server.desk import Desk
 from mcp_server.governed import Governor
 from mcp_server.identity import Caller
 from mcp_server.settings import Settings
+
+Answer = TypeVar("Answer")
 
 
 class NotLoggedIn(Exception):
@@ -56,18 +59,29 @@ class Site:
 
     @property
     def base_url(self) -> str:
-        return str(self.settings.pages.base_url)
+        """Where people reach the pages; its host is the only one whose forms are taken."""
+        return self.settings.pages.base_url
+
+    @property
+    def root(self) -> str:
+        """The path before every address of ours, as a proxy in front may want it; mostly empty."""
+        return urlsplit(self.base_url).path.rstrip("/")
 
     def now(self) -> datetime:
         """The time that ages and validities are measured against."""
         return datetime.now(UTC)
 
-    def page(
-        self, request: Request, template: str, person: Person | None, status: int = 200, **values: Any
-    ) -> HTMLResponse:
+    def confirm_rights(self, caller: Caller) -> frozenset[str]:
+        """As whom the caller's role may confirm."""
+        return self.governor.permissions.confirm_rights(caller.role)
+
+    def govern(self, caller: Caller, verb: str, arguments: dict[str, Any], work: Callable[[], Answer]) -> Answer:
+        """`work` between its two audit events, if the caller's role may do it."""
+        return self.governor.run(caller, verb, arguments, work)
+
+    def page(self, template: str, person: Person | None, status: int = 200, **values: Any) -> HTMLResponse:
         """One rendered page; every value is escaped by the template environment."""
-        root = request.scope.get("root_path", "").rstrip("/")
-        html = self.templates.get_template(template).render(root=root, person=person, **values)
+        html = self.templates.get_template(template).render(root=self.root, person=person, **values)
         return HTMLResponse(html, status_code=status)
 
 

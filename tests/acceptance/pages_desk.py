@@ -71,14 +71,14 @@ def sample_proposal() -> ProposalView:
     diff = Diff(
         tables=(
             TableSummary(table="contracts", inserted=0, updated=2, deleted=0, beyond=0),
-            TableSummary(
-                table="line_items", inserted=3, updated=0, deleted=2, beyond=2, beyond_origins=("cascade",)
-            ),
+            TableSummary(table="line_items", inserted=3, updated=0, deleted=2, beyond=2, beyond_origins=("cascade",)),
         ),
         rows=sample_rows(),
         total_rows=TOTAL_ROWS,
         page_start=0,
-        measures=(MeasureDelta(name="billing_total", before="120000.00", after="119990.00", delta="-10.00", unit="USD"),),
+        measures=(
+            MeasureDelta(name="billing_total", before="120000.00", after="119990.00", delta="-10.00", unit="USD"),
+        ),
         tables_root="ab" * 32,
     )
     return ProposalView(
@@ -89,7 +89,7 @@ def sample_proposal() -> ProposalView:
         rep="rita",
         request="The contract was signed by the wrong person, please put the new director on it.",
         purpose="Correct the signatory",
-        state="proposed",
+        state="pending",
         digest=DIGEST,
         decision="self",
         reasons=("No rule asks for more.",),
@@ -148,7 +148,9 @@ class MemoryDesk:
         self, caller: Caller, dry_run_id: str, step: int | None = None, page_start: int = 0, page_size: int = 50
     ) -> Diff:
         self.calls.append(("diff", caller.name, (page_start, page_size)))
-        return replace(self.view.diff, rows=self.view.diff.rows[page_start : page_start + page_size], page_start=page_start)
+        return replace(
+            self.view.diff, rows=self.view.diff.rows[page_start : page_start + page_size], page_start=page_start
+        )
 
     def confirm(self, person: Caller, proposal_id: str, digest: str, typed_rows: int) -> ReceiptView:
         self.calls.append(("confirm", person.name, (digest, typed_rows)))

@@ -77,9 +77,7 @@ def test_a_step_has_its_own_delta(conn: Connection) -> None:
         conn.execute(statement.encode())
         note(conn, items, "UD"[step - 1], *range(1, step + 1), step=step)
         take_images(conn, items, step)
-    deltas = [
-        step_diff(conn, [items], step, measures=[BILLING], **NO_CLOCK).measures[0].delta for step in (1, 2)
-    ]
+    deltas = [step_diff(conn, [items], step, measures=[BILLING], **NO_CLOCK).measures[0].delta for step in (1, 2)]
     assert deltas == ["0.30", "-0.70"]
 
 
@@ -94,6 +92,15 @@ def test_a_sink_without_a_key_is_summed_too(conn: Connection) -> None:
         step_diff(conn, [log], 1, measures=[written], **NO_CLOCK),
     ):
         assert diff.measures[0].delta == "2"
+
+
+def test_a_table_may_have_any_name(conn: Connection) -> None:
+    conn.execute("CREATE TABLE k (k1 int PRIMARY KEY, k int); INSERT INTO k VALUES (1, 5)")
+    images = keep(conn, "k", ["k1"])
+    conn.execute("UPDATE k SET k = 7")
+    note(conn, images, "U", 1)
+    diff = net_diff(conn, [images], measures=[Measure(name="k", table="k", sum="k.k")], **NO_CLOCK)
+    assert [delta.delta for delta in diff.measures] == ["2"]
 
 
 def test_a_wrong_expression_fails_and_says_so(conn: Connection) -> None:

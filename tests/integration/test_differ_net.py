@@ -1,12 +1,15 @@
 """Net and step diffs of a shadow built by hand, on Postgres."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
 import pytest
 
 from differ.errors import BookkeepingBroken
+from differ.frozen import frozen_rows
+from differ.measures import Measure
 from differ.model import CellChange, Diff, RowChange
 from differ.net import net_diff, step_diff
 from differ.schema import diff_schema
@@ -180,10 +183,7 @@ def test_pages_run_through_the_tables_in_the_keys_own_order(conn: Connection) ->
     note(conn, items, "U", *range(1, 41))
     whole = net_diff(conn, [contracts, items], page_size=100, **NO_CLOCK)
     assert [row.key[-1][1] for row in whole.rows] == [str(n) for n in (*range(1, 21), *range(1, 41))]
-    pages = [
-        net_diff(conn, [contracts, items], page_start=start, page_size=7, **NO_CLOCK)
-        for start in range(0, 70, 7)
-    ]
+    pages = [net_diff(conn, [contracts, items], page_start=start, page_size=7, **NO_CLOCK) for start in range(0, 70, 7)]
     assert [row for page in pages for row in page.rows] == list(whole.rows)
     assert {(page.total_rows, page.tables_root) for page in pages} == {(60, whole.tables_root)}
     assert not net_diff(conn, [contracts], page_start=20, **NO_CLOCK).rows
@@ -316,7 +316,9 @@ def test_a_clock_cell_is_one_that_equals_the_shadows_own_time(conn: Connection) 
 
 
 def test_a_coarse_clock_column_that_a_statement_set_is_a_value(conn: Connection) -> None:
-    conn.execute("CREATE TABLE days (id int PRIMARY KEY, on_day date, second timestamp(0)); INSERT INTO days VALUES (1)")
+    conn.execute(
+        "CREATE TABLE days (id int PRIMARY KEY, on_day date, second timestamp(0)); INSERT INTO days VALUES (1)"
+    )
     days = keep(conn, "days", ["id"])
     conn.execute("UPDATE days SET on_day = '2025-03-03', second = '2025-03-03 03:03:03'")
     note(conn, days, "U", 1)
@@ -326,6 +328,25 @@ def test_a_coarse_clock_column_that_a_statement_set_is_a_value(conn: Connection)
     }
     diff = net_diff(conn, [days], clocks=clocks, set_columns=frozenset({("days", "on_day")}))
     assert (cell(diff, "on_day").kind, cell(diff, "second").kind) == ("value", "clock")
+
+
+def test_the_cost_follows_the_rows_touched_even_where_the_planner_knows_nothing(conn: Connection) -> None:
+    conn.execute("INSERT INTO line_items SELECT n, 1, 1, 1 FROM generate_series(1000, 20000) n")
+    items = keep(conn, "line_items", ["id"])
+    conn.execute("UPDATE line_items SET id = id + 50000 WHERE id <= 5")
+    note(conn, items, "U", *range(1, 6), *range(50001, 50006), rehearsal=True)
+    note(conn, items, "U", *range(1, 6), *range(50001, 50006))
+    take_images(conn, items, 1)
+    price = Measure(name="price", table="line_items", sum="unit_price")
+    with conn.transaction():
+        assert net_diff(conn, [items], rehearsal=True, measures=[price], **NO_CLOCK).total_rows == 10
+        assert step_diff(conn, [items], 1, measures=[price], **NO_CLOCK).total_rows == 10
+        assert len(list(frozen_rows(conn, [items], **NO_CLOCK))) == 10
+        scans = conn.execute(
+            """SELECT relname, seq_scan, idx_scan > 0 FROM pg_stat_xact_user_tables
+               WHERE relname IN ('line_items', 'pristine_line_items') ORDER BY relname"""
+        ).fetchall()
+    assert scans == [("line_items", 0, True), ("pristine_line_items", 0, True)]
 
 
 def test_touched_rows_without_a_pristine_copy_are_refused(conn: Connection) -> None:
@@ -342,7 +363,7 @@ def test_odd_names_stay_names(conn: Connection) -> None:
     conn.execute("""CREATE TABLE odd AS SELECT * FROM "od""d" """)
     images = keep(conn, "odd", ["k %s"], pristine=False)
     conn.execute("""CREATE TABLE shadowdesk."pri""stine" AS SELECT * FROM odd""")
-    images = type(images)(**{**images.__dict__, "pristine": ("shadowdesk", 'pri"stine'), "base": ("public", 'od"d')})
+    images = replace(images, pristine=("shadowdesk", 'pri"stine'), base=("public", 'od"d'))
     conn.execute("""UPDATE "od""d" SET "a{0}'b" = 'b', "__x" = '{"__y": 2}'""")
     note(conn, images, "U", 1)
     [row] = net_diff(conn, [images], **NO_CLOCK).rows

@@ -31,9 +31,7 @@ def diff_of(*rows: RowChange, tables: tuple[TableSummary, ...] = (), **more: obj
 
 def update(before: str | None, after: str | None, **more: object) -> RowChange:
     cell = CellChange(column="status", type="text", before=before, after=after, **more)  # type: ignore[arg-type]
-    return RowChange(
-        table="contracts", kind="update", key=(("id", "42"),), cells=(cell,), origins=("statement 1",)
-    )
+    return RowChange(table="contracts", kind="update", key=(("id", "42"),), cells=(cell,), origins=("statement 1",))
 
 
 def summary(table: str, **counts: object) -> TableSummary:
@@ -107,16 +105,13 @@ def test_the_first_sentence_counts_rows_by_table_and_names_what_only_cascades_di
                 summary("outbox", inserted=1, beyond=1, sink=True, beyond_origins=("trigger announce",)),
             ),
             measures=(
-                MeasureDelta(
-                    name="billing_total", before="120000.00", after="72000.00", delta="-48000.00", unit="USD"
-                ),
+                MeasureDelta(name="billing_total", before="120000.00", after="72000.00", delta="-48000.00", unit="USD"),
             ),
         ),
         width=200,
     )
     assert text.split("\n")[:4] == [
-        "contracts: 1 row changed; line_items: 2 rows deleted (cascade);"
-        " outbox: 1 row added (trigger announce).",
+        "contracts: 1 row changed; line_items: 2 rows deleted (cascade); outbox: 1 row added (trigger announce).",
         "Beyond your statements: 2 rows of line_items (cascade).",
         "Side effects: 1 row in outbox (trigger announce).",
         "billing_total 120000.00 → 72000.00 (−48000.00 USD)",
@@ -159,7 +154,7 @@ def test_paths_key_changes_and_kinds_are_said() -> None:
         rekeyed_from=(("id", "1"),),
     )
     text = as_text(diff_of(nested, clock, new))
-    assert "    `terms.0`: was `1`, now `2`\n    `x⟨LF⟩`: added `\"y\"`\n    `z`: removed `3`" in text
+    assert '    `terms.0`: was `1`, now `2`\n    `x⟨LF⟩`: added `"y"`\n    `z`: removed `3`' in text
     assert "    and 4 more inside this value" in text
     assert "now `2` (the clock: set anew at replay)" in text
     assert "  its key was (id `1`)\n  id: now `2` (drawn by the database)" in text

@@ -74,6 +74,7 @@ REFUSED = [
     ("WITH pg_class AS (SELECT 1) SELECT 1", "hides the table"),
     ("WITH a AS (SELECT 1), a AS (SELECT 2) SELECT 1", "Two WITH queries"),
     ("WITH RECURSIVE r AS (SELECT 1) SELECT * FROM r", "RECURSIVE"),
+    ("WITH a AS (SELECT 1 AS n) SEARCH DEPTH FIRST BY n SET o SELECT * FROM a", "SEARCH and CYCLE"),
     ("WITH a AS (SELECT * FROM b), b AS (SELECT 1) SELECT * FROM a", "no table “b”"),
     ("SELECT * FROM (WITH q AS (SELECT 1) SELECT * FROM q) x, q", "no table “q”"),
     ("WITH c AS (SELECT 1 AS id) UPDATE c SET id=2", "is a WITH query"),
@@ -114,6 +115,8 @@ REFUSED = [
     ("SELECT NULL::contracts", "type “contracts”"),
     ("SELECT 1::pg_catalog.regclass", "type “regclass”"),
     ("SELECT 1::public.contract_status", "bare type name"),
+    ("SELECT 1::SETOF int", "SETOF"),
+    ("SELECT '1'::varbit(id) FROM contracts", "size is not a plain number"),
     ("SELECT '{}'::regclass[]", "type “regclass”"),
     ("SELECT 1 OPERATOR(pg_catalog.+) 1", "bare operator"),
     ("SELECT note =% 'x' FROM contracts", "operator “=%”"),
@@ -366,6 +369,30 @@ def test_text_and_uuid_tenant_keys_are_compared_as_their_types_do() -> None:
         else:
             with pytest.raises(StatementRefused, match="own key"):
                 gate(text, (), made)
+
+
+def test_ids_that_are_always_generated_are_left_to_us() -> None:
+    always = replace(SURFACE.tables["contracts"], always=frozenset({"id"}))
+    made = replace(SURFACE, tables={**SURFACE.tables, "contracts": always})
+    for text in (
+        "INSERT INTO contracts (id, code) VALUES (1, 'a')",
+        "INSERT INTO contracts (code) OVERRIDING USER VALUE VALUES ('a')",
+        "INSERT INTO contracts DEFAULT VALUES",
+        "MERGE INTO contracts c USING invoices i ON false WHEN NOT MATCHED THEN INSERT (id) VALUES (1)",
+    ):
+        with pytest.raises(StatementRefused, match="always generated"):
+            gate(text, (), made)
+    for text in (
+        "INSERT INTO contracts (code, meta[length(')')]) # VALUES ('a', '1')",
+        "MERGE INTO contracts c USING invoices i ON false WHEN NOT MATCHED THEN INSERT (code)# VALUES (i.number)",
+    ):
+        gated = gate(text.replace("#", ""), (), made)
+        assert gated.overriding == (text.index("#") - text.count(" #"),)
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(StatementRefused, match="not text"):
+        gate(b"SELECT 1", (), SURFACE)  # type: ignore[arg-type]
 
 
 def test_limits_come_from_the_caller() -> None:

@@ -6,8 +6,11 @@ import postgast
 import pytest
 from postgast import pg_query_pb2 as pg
 
+from shadow.errors import StatementRefused
 from shadow.gate import gate
-from shadow.statement import GatedStatement, render
+from shadow.gate_reading import Reading
+from shadow.gate_text import scan
+from shadow.statement import GatedStatement, GateLimits, render
 from tests.corpus.surface import surface
 
 SURFACE = surface()
@@ -153,3 +156,14 @@ def test_what_is_definite_brings_no_warning() -> None:
     assert read("UPDATE contracts SET note='x' WHERE id = 17").warnings == ()
     assert read("INSERT INTO line_items (contract_id, sku) SELECT id, 'A' FROM contracts ORDER BY id").warnings == ()
     assert read("SELECT id FROM contracts ORDER BY id LIMIT 1").warnings == ()
+
+
+def test_a_place_that_is_not_in_the_text_is_refused_and_not_guessed() -> None:
+    text = "SELECT now("
+    order = scan(text.encode(), text, GateLimits())
+    places = {token.start: place for place, token in enumerate(order)}
+    reading = Reading(surface=SURFACE, limits=GateLimits(), params=(), query=False, order=order, tokens=places)
+    with pytest.raises(StatementRefused, match="place in the text"):
+        reading.token_end(3)
+    with pytest.raises(StatementRefused, match="not closed"):
+        reading.call_end(7)

@@ -19,7 +19,7 @@ SHORT = [text for entry in entries() for text in entry.statements if len(text) <
 PIECES = (
     "( ) , ; . :: || = 'x' $1 $2 1 * SELECT FROM WHERE UPDATE SET INSERT INTO VALUES DELETE WITH AS UNION JOIN ON CASE "
     "WHEN THEN END NOT BETWEEN AND IN EXISTS LATERAL contracts line_items c id note now() CURRENT_DATE random()"
-    ' pg_sleep RETURNING ON CONFLICT DO NOTHING [ ] NULL DEFAULT ORDER BY LIMIT GROUP MERGE USING MATCHED "a" é /* -- \n'
+    ' pg_sleep RETURNING ON CONFLICT DO NOTHING [ ] NULL DEFAULT ORDER BY LIMIT MERGE USING MATCHED "a" é /* -- \n'
 ).split(" ")
 
 

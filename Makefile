@@ -1,0 +1,31 @@
+# The first call makes the environment by itself, with or without uv on the machine.
+.PHONY: demo test lint bench fidelity serve
+
+export UV_PYTHON_DOWNLOADS := never
+PY := .venv/bin/python
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+
+.venv/.ready: pyproject.toml uv.lock
+	@command -v uv >/dev/null 2>&1 || test -x .tools/bin/uv || (python3 -m venv .tools && .tools/bin/pip install --quiet uv)
+	$(UV) sync --locked --quiet
+	@touch $@
+
+demo: .venv/.ready
+	@$(PY) -m mcp_server demo
+
+serve: .venv/.ready
+	@$(PY) -m mcp_server demo --serve
+
+test: .venv/.ready
+	$(PY) -m pytest -n 2
+
+lint: .venv/.ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/.ready
+	$(PY) -m tests.benchmarks
+
+fidelity: .venv/.ready
+	$(PY) -m tests.retail run --sessions ../shared/data/support-retail/sessions.jsonl --json fidelity.json
