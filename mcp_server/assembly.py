@@ -63,9 +63,9 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
         audit = AuditStore(pool)
         admin_url, binaries = sandbox_url(settings, stack)
         production = Production(production_settings(settings, applier=applier))
-        shadows = Shadows(
-            production, Sandbox(admin_url, sandbox_limits(settings)), admin_url, binaries, _shadows(settings)
-        )
+        private = settings.sandbox.url.get_secret_value() == "embedded"
+        sandbox = Sandbox(admin_url, sandbox_limits(settings), private=private)
+        shadows = Shadows(production, sandbox, admin_url, binaries, _shadows(settings))
         stack.callback(shadows.close)
         permissions = Permissions.of(settings)
         desk = Desk(

@@ -11,7 +11,8 @@ def gate_surface(fence: Fence, tenant_key: str, allow_functions: frozenset[str])
     return Surface(
         tables={name: _table(fence, table) for name, table in shown.items()},
         tenant_key=tenant_key,
-        functions=fence.catalog.functions,
+        # an app's overload of a built-in name would be chosen unseen: such names are not offered
+        functions={n: v for n, v in fence.catalog.functions.items() if n not in fence.catalog.routines},
         allow_functions=allow_functions,
         server_version=fence.catalog.server_version,
         outside=frozenset(fence.tables) - frozenset(shown),
@@ -42,7 +43,7 @@ def _proves_tenant(fence: Fence, table: FencedTable, key: frozenset[str]) -> boo
     """
     if table.fence_class in (ROOT, DIRECT):
         return table.tenant_column in key
-    return any(set(fk.columns) <= key for fk in table.paths)
+    return len(table.paths) == 1 and set(table.paths[0].columns) <= key
 
 
 def describe(fence: Fence, names: list[str]) -> list[TableDescription]:

@@ -35,12 +35,15 @@ class SandboxLimits:
 class Sandbox:
     """One sandbox server, reached as its owner by `admin_url` (a URL of its maintenance database)."""
 
-    def __init__(self, admin_url: str, limits: SandboxLimits) -> None:
+    def __init__(self, admin_url: str, limits: SandboxLimits, *, private: bool = True) -> None:
+        """`private`: the whole server is ours, so its own databases are closed to the shadows' roles as well."""
         self._admin_url = admin_url
         self.limits = limits
         with self._admin() as conn, conn.transaction():
             conn.execute("SELECT pg_advisory_xact_lock(%s)", (0x5344_0002,))
             conn.execute(block("registry"))
+            if private:
+                conn.execute("REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC")
 
     def _admin(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self._admin_url, autocommit=True)

@@ -25,6 +25,8 @@ _ATTEMPTS = 20
 def migrate(owner_url: str, control_password: str, audit_password: str) -> None:
     """Creates what is missing and sets the two roles' passwords; running it again changes nothing else.
 
+    Safe while other processes do the same; within a process one thread at a time (alembic keeps globals).
+
     Raises ConfigurationInvalid when the owner's connection fails or may not do it.
     """
     try:

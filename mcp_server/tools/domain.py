@@ -87,7 +87,7 @@ class DomainCall:
         """The edit of this call; when the body fails its steps are undone, and a dry run it started is discarded."""
         known = given(arguments, "dry_run_id")
         dry_run_id = known or self._start(session, arguments)
-        last = self._last_step(session, dry_run_id)
+        last = self._last_step(session, dry_run_id) if known else None
         edit = Edit(
             session.desk, session.caller, dry_run_id, self._mark.name,
             self._signature.recorded(arguments), self._reason(arguments),

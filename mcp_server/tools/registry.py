@@ -35,7 +35,7 @@ class Registry:
 def load_registry(modules: Iterable[str]) -> Registry:
     """The built-in tools and every `@tool` function of the named modules.
 
-    Raises ConfigurationInvalid for a module that cannot be imported or holds no tool, and for a tool that cannot be one.
+    Raises ConfigurationInvalid for a module that cannot be imported or holds no tool, and for an impossible tool.
     """
     return Registry([*BUILT_IN, *(tool for name in modules for tool in _tools_of(name))])
 

@@ -1,4 +1,4 @@
-"""Reads a domain tool's signature: the arguments a model gives, the result it gets, where the edit goes; for domain.py."""
+"""A domain tool's signature: the arguments a model gives, the result it gets, where the edit goes; for domain.py."""
 
 import inspect
 from collections.abc import Callable, Mapping

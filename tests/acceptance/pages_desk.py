@@ -129,6 +129,7 @@ class MemoryDesk:
     calls: list[tuple[str, str, tuple[object, ...]]] = field(default_factory=list)
     entered: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event | None = None
+    live_root: str | None = None
 
     def list_dry_runs(self, caller: Caller, state: str | None = None, limit: int = 20) -> list[DryRunView]:
         view = self.view
@@ -148,9 +149,9 @@ class MemoryDesk:
         self, caller: Caller, dry_run_id: str, step: int | None = None, page_start: int = 0, page_size: int = 50
     ) -> Diff:
         self.calls.append(("diff", caller.name, (page_start, page_size)))
-        return replace(
-            self.view.diff, rows=self.view.diff.rows[page_start : page_start + page_size], page_start=page_start
-        )
+        frozen = self.view.diff
+        rows, root = frozen.rows[page_start : page_start + page_size], self.live_root or frozen.tables_root
+        return replace(frozen, rows=rows, page_start=page_start, tables_root=root)
 
     def confirm(self, person: Caller, proposal_id: str, digest: str, typed_rows: int) -> ReceiptView:
         self.calls.append(("confirm", person.name, (digest, typed_rows)))
@@ -170,8 +171,8 @@ class MemoryDesk:
         self.view = replace(self.view, state="applied", receipt=receipt)
         return receipt
 
-    def _answer(self, verb: str, person: Caller, comment: str, **changes: object) -> ProposalView:
-        self.calls.append((verb, person.name, (comment,)))
+    def _answer(self, verb: str, person: Caller, words: str, **changes: object) -> ProposalView:
+        self.calls.append((verb, person.name, (words,)))
         self.view = replace(self.view, **changes)  # type: ignore[arg-type]
         return self.view
 

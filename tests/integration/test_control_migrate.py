@@ -1,6 +1,7 @@
 """Migrating the control database: again, at once, and with no more rights than each role needs."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import psycopg
 import pytest
@@ -26,9 +27,9 @@ def test_migrating_again_keeps_what_is_there(database: MakeDatabase) -> None:
 
 
 def test_servers_that_start_at_once_migrate_one_after_the_other(database: MakeDatabase) -> None:
-    owners = [database(), database()] * 3
-    with ThreadPoolExecutor(6) as threads:
-        all_urls = list(threads.map(migrated, owners))
+    owners = [database(), database()] * 2
+    with ProcessPoolExecutor(len(owners), mp_context=get_context("spawn")) as servers:
+        all_urls = list(servers.map(migrated, owners))
     for urls in all_urls:
         assert execute(urls.control, "SELECT count(*) FROM control.dry_runs") == [(0,)]
         assert execute(urls.audit, "SELECT count(*) FROM audit.events") == [(0,)]
@@ -40,10 +41,11 @@ def test_sqlalchemy_knows_the_tables_as_they_are(database: MakeDatabase) -> None
     found = MetaData(schema="control")
     found.reflect(engine)
     engine.dispose()
+    dialect = engine.dialect
 
     def shape(metadata: MetaData) -> dict[str, list[tuple[str, str, bool, bool]]]:
         return {
-            name: [(c.name, str(c.type), bool(c.nullable), c.primary_key) for c in table.columns]
+            name: [(c.name, c.type.compile(dialect), bool(c.nullable), c.primary_key) for c in table.columns]
             for name, table in metadata.tables.items()
             if name != "control.version"
         }
@@ -51,30 +53,28 @@ def test_sqlalchemy_knows_the_tables_as_they_are(database: MakeDatabase) -> None
     assert shape(found) == shape(METADATA)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "SELECT FROM audit.events",
-        "INSERT INTO audit.events (data, call_id, kind) VALUES ('', '', 'intent')",
-        "CREATE TABLE control.other ()",
-        "CREATE SCHEMA other",
-        "ALTER TABLE control.dry_runs DISABLE TRIGGER ALL",
-        "SET session_replication_role = replica",
-        "UPDATE control.version SET version_num = '0'",
-        *(
-            f"{verb} control.{table}"
-            for table in ("dry_runs", "statements", "proposals", "proposal_rows", "proposal_statements")
-            for verb in ("DELETE FROM", "TRUNCATE")
-        ),
-        "DELETE FROM control.confirmations",
-        "DELETE FROM control.escalations",
-        "TRUNCATE control.confirmations",
-    ],
-)
-def test_the_control_role_may_not(database: MakeDatabase, statement: str) -> None:
+FORBIDDEN = [
+    "SELECT FROM audit.events",
+    "INSERT INTO audit.events (data, call_id, kind) VALUES ('', '', 'intent')",
+    "CREATE TABLE control.other ()",
+    "CREATE SCHEMA other",
+    "ALTER TABLE control.dry_runs DISABLE TRIGGER ALL",
+    "SET session_replication_role = replica",
+    "UPDATE control.version SET version_num = '0'",
+    *(
+        f"{verb} control.{table}"
+        for table in ("dry_runs", "statements", "proposals", "proposal_rows", "proposal_statements", "confirmations")
+        for verb in ("DELETE FROM", "TRUNCATE")
+    ),
+    "DELETE FROM control.escalations",
+]
+
+
+def test_the_control_role_may_change_nothing_but_what_its_work_needs(database: MakeDatabase) -> None:
     urls = migrated(database())
-    with pytest.raises(InsufficientPrivilege):
-        execute(urls.control, statement)
+    for statement in FORBIDDEN:
+        with pytest.raises(InsufficientPrivilege):
+            execute(urls.control, statement)
 
 
 def test_both_roles_are_ordinary_and_need_their_password(database: MakeDatabase) -> None:

@@ -108,7 +108,7 @@ def test_a_table_root_ignores_the_order_of_rows_and_the_unchanged_ones() -> None
 
 
 def test_generated_keys_do_not_reach_the_root() -> None:
-    kinds = ("generated", "value")
+    kinds: Any = ("generated", "value")
 
     def root(*numbers: str) -> str:
         rows = [

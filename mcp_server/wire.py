@@ -1,0 +1,70 @@
+"""The outermost layer of the MCP server: audits calls the protocol itself refuses, and lets no error text out.
+
+On connections of the older protocol era the SDK would send an exception's own text to the client.
+"""
+
+import logging
+from typing import Any
+
+import anyio.to_thread
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
+from pydantic import ValidationError
+
+from audit.errors import AuditUnavailable
+from mcp_server.errors import EXPLAINED
+from mcp_server.governed import Governor
+from mcp_server.identity import CallerSource
+
+logger = logging.getLogger(__name__)
+
+
+class Wire:
+    """Middleware around every inbound message."""
+
+    def __init__(self, governor: Governor, source: CallerSource) -> None:
+        self._governor = governor
+        self._source = source
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """The result of the rest of the chain, or an MCPError whose text is ours or the protocol's."""
+        try:
+            return await call_next(ctx)
+        except MCPError:
+            await self._audit_malformed(ctx)
+            raise
+        except ValidationError:
+            await self._audit_malformed(ctx)
+            raise MCPError(INVALID_PARAMS, "The parameters of this message cannot be read.") from None
+        except EXPLAINED as error:
+            raise MCPError(INTERNAL_ERROR, str(error)) from None
+        except Exception as error:
+            logger.error("the message %r failed with %s", ctx.method, type(error).__name__)
+            raise MCPError(INTERNAL_ERROR, "Internal error") from None
+
+    async def _audit_malformed(self, ctx: ServerRequestContext[Any, Any]) -> None:
+        """A tools/call that never became a call of a tool is a call all the same."""
+        if ctx.method != "tools/call":
+            return
+        try:
+            await anyio.to_thread.run_sync(self._record, ctx)
+        except AuditUnavailable as error:
+            raise MCPError(INTERNAL_ERROR, str(error)) from None
+
+    def _record(self, ctx: ServerRequestContext[Any, Any]) -> None:
+        params = dict(ctx.params or {})
+        name = params.get("name")
+        self._governor.record(
+            self._source(client_name(ctx)),
+            name if isinstance(name, str) else "?",
+            params.get("arguments"),
+            "invalid_arguments",
+            "The message is not a call of a tool.",
+        )
+
+
+def client_name(ctx: ServerRequestContext[Any, Any] | None) -> str:
+    """What the client calls itself, with its version; empty when it says nothing."""
+    params = ctx.session.client_params if ctx else None
+    return f"{params.client_info.name} {params.client_info.version}" if params else ""
