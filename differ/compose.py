@@ -5,6 +5,7 @@ Everything is composed of identifiers and literals and runs without parameters, 
 stays what it is.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -17,6 +18,7 @@ from differ.model import Column, TableImages
 from differ.sql import block
 
 _COMMA = sql.SQL(", ")
+_PADDED = re.compile(r"character\(\d+\)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,10 +183,9 @@ def _pairs(scope: Scope, ordered: bool) -> sql.Composable:
 def _text(cell: sql.Composable, column: Column) -> sql.Composable:
     """Postgres' own text of a cell, compared by its bytes whatever the column's collation is.
 
-    `bpchar` without a length is the one built-in type whose cast to text drops what is stored: trailing
-    blanks.
+    Blank-padded types are written with their blanks, as the replay reads them: their cast to text drops them.
     """
-    if column.type == "bpchar":
+    if column.type == "bpchar" or _PADDED.fullmatch(column.type):
         return sql.SQL('textin(bpcharout({})) COLLATE "C"').format(cell)
     return sql.SQL('{}::text COLLATE "C"').format(cell)
 

@@ -11,7 +11,7 @@ from mcp_server.errors import EXPLAINED, NotFound, PermissionDenied
 from mcp_server.governed import Governor
 from mcp_server.identity import CallerSource
 from mcp_server.tools.results import diff_for_model
-from mcp_server.wire import client_name
+from mcp_server.wire import client_name, log_crash
 
 if TYPE_CHECKING:
     from mcp_server.desk import Desk
@@ -33,8 +33,6 @@ def add_documents(server: MCPServer[None], desk: "Desk", governor: Governor, sou
         mime_type="text/plain",
     )
     def dry_run_diff(dry_run_id: str, ctx: Context[None]) -> str:
-        from mcp_server.server import log_crash
-
         try:
             caller = source(client_name(ctx.request_context))
             found = governor.call(

@@ -109,7 +109,7 @@ class Governor:
             client=caller.client,
             tool=tool,
             request=named.get("request") or (self._words(about) if about else None),
-            reason=next((named[key] for key in _REASONS if key in named), None),
+            reason=next((named[key] for key in _REASONS if named.get(key)), None),
             arguments=dict(arguments) if isinstance(arguments, Mapping) else arguments,
             dry_run_id=dry_run_id,
             proposal_id=proposal_id,

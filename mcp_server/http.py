@@ -40,8 +40,10 @@ class FrontDoor:
 def http_app(settings: Settings, *, server: GovernedServer | None, pages: ASGIApp | None) -> FrontDoor:
     """The app for `server` (built with `PeopleTokens`), for the pages (`pages_app(...)`), or for both.
 
-    Raises ConfigurationInvalid when the server would answer without asking for a token.
+    Raises ConfigurationInvalid when there is nothing to serve, or the server would not ask for a token.
     """
+    if server is None and pages is None:
+        raise ConfigurationInvalid("There is nothing to serve.", "Nothing was started.", "Serve mcp, pages, or both.")
     if server is not None and server.settings.auth is None:
         raise ConfigurationInvalid(
             "The MCP server was built without bearer tokens.",

@@ -65,9 +65,9 @@ def token_caller(settings: Settings) -> CallerSource:
 class PeopleTokens(TokenVerifier):
     """Verifies bearer tokens against the SHA-256 hashes in [people]; the SDK answers 401 for all others."""
 
-    def __init__(self, settings: Settings, resource: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._resource = resource
+        self._resource = mcp_resource(settings)
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """The person's access token without the secret in it, or None."""
@@ -80,6 +80,11 @@ class PeopleTokens(TokenVerifier):
         if found is None:
             return None
         return AccessToken(token="", client_id=found, subject=found, scopes=[], resource=self._resource)
+
+
+def mcp_resource(settings: Settings) -> str:
+    """The address of `/mcp` as clients know it: what a token is valid for (RFC 8707)."""
+    return f"{settings.pages.base_url.rstrip('/')}/mcp"
 
 
 def shown_client(name: str) -> str:

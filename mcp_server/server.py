@@ -4,9 +4,7 @@ It serves both protocol eras. The SDK's own tool runner is not used: it ignores 
 NULL, and logs the text of crashes, which may hold row values.
 """
 
-import logging
 import threading
-import traceback
 import weakref
 from asyncio import CancelledError
 from collections.abc import Mapping
@@ -24,18 +22,17 @@ from pydantic import ValidationError
 
 from differ.text import neutralise
 from mcp_server import __version__
+from mcp_server.documents import add_documents
 from mcp_server.errors import EXPLAINED, PermissionDenied
 from mcp_server.governed import Governor
-from mcp_server.identity import Caller, CallerSource
+from mcp_server.identity import Caller, CallerSource, mcp_resource
 from mcp_server.settings import Settings
 from mcp_server.tools.registry import Registry, load_registry
 from mcp_server.tools.spec import Progress, Session, ToolSpec, problems
-from mcp_server.wire import Wire, client_name
+from mcp_server.wire import Wire, client_name, log_crash
 
 if TYPE_CHECKING:
     from mcp_server.desk import Desk
-
-logger = logging.getLogger(__name__)
 
 INSTRUCTIONS = (
     "ShadowDesk rehearses a support fix on a shadow of one tenant's rows. Nothing here can write production: find the"
@@ -123,7 +120,7 @@ class GovernedServer(MCPServer[Any]):
         except Exception as error:
             log_crash(f"tool {neutralise(name, 80)}", error)
             return refusal(
-                f"{name} failed inside ShadowDesk. Production was not touched: no tool can reach it."
+                f"{neutralise(name, 80)} failed inside ShadowDesk. Production was not touched: no tool can reach it."
                 " Look at the dry run with show_diff, and tell the operator the time of this call."
             )
 
@@ -131,7 +128,7 @@ class GovernedServer(MCPServer[Any]):
         self, caller: Caller, name: str, arguments: dict[str, Any], progress: Progress
     ) -> CallToolResult:
         tool = self._registry.get(name)
-        unknown = f"There is no tool {name!r} for you. Nothing ran. tools/list names the ones you may use."
+        unknown = f"There is no tool {neutralise(name, 80)!r} for you. Nothing ran. tools/list names what you may use."
         if tool is None:
             self._governor.record(caller, name, arguments, "unknown_tool")
             return refusal(unknown)
@@ -185,8 +182,6 @@ def build_server(
     `source` says who calls; `tokens` verifies bearer tokens on HTTP. Raises ConfigurationInvalid for tool modules
     that cannot be used.
     """
-    from mcp_server.documents import add_documents
-
     server = GovernedServer(desk, settings, governor, source, load_registry(settings.tools.modules), tokens)
     add_documents(server, desk, governor, source)
     return server
@@ -196,12 +191,6 @@ def refusal(text: str) -> CallToolResult:
     """A tool result that says no in words; controls in it are made visible, line by line."""
     shown = "\n".join(neutralise(line, ERROR_CHARACTERS) for line in text.splitlines())
     return CallToolResult(content=[TextContent(type="text", text=shown)], is_error=True)
-
-
-def log_crash(what: str, error: Exception) -> None:
-    """Logs where and how something failed, never the error's own text: it may hold row values."""
-    places = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("%s failed with %s at\n%s", what, type(error).__name__, places)
 
 
 def _listed(tool: ToolSpec) -> Tool:
@@ -216,10 +205,9 @@ def _listed(tool: ToolSpec) -> Tool:
 
 
 def _auth(settings: Settings) -> AuthSettings:
-    base = settings.pages.base_url.rstrip("/")
     values: Mapping[str, Any] = {
-        "issuer_url": base,
-        "resource_server_url": f"{base}/mcp",
+        "issuer_url": settings.pages.base_url.rstrip("/"),
+        "resource_server_url": mcp_resource(settings),
         "validate_token_resource": True,
     }
     return AuthSettings(**values)

@@ -4,6 +4,7 @@ On connections of the older protocol era the SDK would send an exception's own t
 """
 
 import logging
+import traceback
 from typing import Any
 
 import anyio.to_thread
@@ -12,7 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
 from pydantic import ValidationError
 
-from audit.errors import AuditUnavailable
+from differ.text import neutralise
 from mcp_server.errors import EXPLAINED
 from mcp_server.governed import Governor
 from mcp_server.identity import CallerSource
@@ -40,7 +41,7 @@ class Wire:
         except EXPLAINED as error:
             raise MCPError(INTERNAL_ERROR, str(error)) from None
         except Exception as error:
-            logger.error("the message %r failed with %s", ctx.method, type(error).__name__)
+            log_crash(f"message {neutralise(ctx.method, 80)}", error)
             raise MCPError(INTERNAL_ERROR, "Internal error") from None
 
     async def _audit_malformed(self, ctx: ServerRequestContext[Any, Any]) -> None:
@@ -49,7 +50,7 @@ class Wire:
             return
         try:
             await anyio.to_thread.run_sync(self._record, ctx)
-        except AuditUnavailable as error:
+        except EXPLAINED as error:
             raise MCPError(INTERNAL_ERROR, str(error)) from None
 
     def _record(self, ctx: ServerRequestContext[Any, Any]) -> None:
@@ -68,3 +69,9 @@ def client_name(ctx: ServerRequestContext[Any, Any] | None) -> str:
     """What the client calls itself, with its version; empty when it says nothing."""
     params = ctx.session.client_params if ctx else None
     return f"{params.client_info.name} {params.client_info.version}" if params else ""
+
+
+def log_crash(what: str, error: Exception) -> None:
+    """Logs where and how something failed, never the error's own text: it may hold row values."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("%s failed with %s at\n%s", what, type(error).__name__, places)

@@ -1,5 +1,8 @@
 """A migrated control database and records to put into it, for the tests of the control store and the audit trail."""
 
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +14,7 @@ from audit.event import AuditEvent
 from differ.model import FrozenRow
 from mcp_server.control.migrate import AUDIT_ROLE, CONTROL_ROLE, migrate
 from mcp_server.control.records import Confirmation, DryRun, Proposal, Statement
+from shadow.embedded import EmbeddedServer
 
 #: Roles belong to the whole test server: every test gives them the same passwords.
 CONTROL_PASSWORD = "control password of the tests"
@@ -33,11 +37,28 @@ class Urls:
 def migrated(owner_url: str) -> Urls:
     """Migrates the database and returns its three URLs."""
     migrate(owner_url, CONTROL_PASSWORD, AUDIT_PASSWORD)
+    return roles_of(owner_url)
+
+
+def roles_of(owner_url: str) -> Urls:
+    """The three URLs of a migrated database."""
     return Urls(
         owner=owner_url,
         control=as_role(owner_url, CONTROL_ROLE, CONTROL_PASSWORD),
         audit=as_role(owner_url, AUDIT_ROLE, AUDIT_PASSWORD),
     )
+
+
+@contextmanager
+def control_template(server: EmbeddedServer) -> Iterator[str]:
+    """The name of a migrated database to copy: much cheaper than to migrate one per test."""
+    name = f"control_template_{secrets.token_hex(6)}"
+    execute(server.owner_url, f"CREATE DATABASE {name}")
+    try:
+        migrated(server.url(name))
+        yield name
+    finally:
+        execute(server.owner_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def as_role(url: str, role: str, password: str) -> str:

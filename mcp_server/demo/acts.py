@@ -4,6 +4,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mcp_server.demo.business import STORIES
 from mcp_server.demo.person import PageRefused
@@ -61,7 +62,6 @@ class Acts:
         receipt = self._stage.production("SELECT proposal_id, rows FROM shadowdesk.receipts")
         self._hold(receipt == [(proposal["id"], proposal["rows"])], "production holds no receipt")
         self._tell.check("Production, asked over a connection of its own, shows the new signatory and the receipt.")
-        # Put back over another connection: act (f) re-executes this dry run on its recorded rows, not on these.
 
     def _signatory(self, contract_id: int) -> int:
         return int(self._stage.production(f"SELECT signatory_id FROM contracts WHERE id = {contract_id}")[0][0])
@@ -237,15 +237,18 @@ class Acts:
     # ----------------------------------------------------------------------------------------------------------
 
     def _start(self, request: str) -> dict[str, Any]:
-        return self._claude.call(
+        started = self._claude.call(
             "start_dry_run", tenant=str(STORIES.tenant_id), request=request, purpose="what-if fix on a customer call"
         )
+        return dict(started["dry_run"])
 
     def _run(self, dry_run_id: str, sql: str) -> dict[str, Any]:
-        return self._claude.call("run_statement", dry_run_id=dry_run_id, sql=sql, reason="as the customer asked")
+        made = self._claude.call("run_statement", dry_run_id=dry_run_id, sql=sql, reason="as the customer asked")
+        return dict(made["step"])
 
     def _propose(self, dry_run_id: str) -> dict[str, Any]:
         proposal = self._claude.call("propose", dry_run_id=dry_run_id)
+        proposal["review_path"] = urlsplit(proposal["review_url"]).path
         self._tell.diff(proposal)
         return proposal
 

@@ -3,13 +3,14 @@
 `dry_run=False` never writes: it only puts before a person what the same call has already shown (design §5).
 """
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pydantic import BaseModel
 
-from differ.text import neutralise
+from differ.text import neutralise, quoted
 from mcp_server.errors import DryRunFirst
 from mcp_server.governed import Facts, diff_summary
 from mcp_server.tool import Edit, ToolMark, editing
@@ -22,6 +23,8 @@ from mcp_server.tools.steps import made_by
 
 #: Characters of the purpose of a dry run that a domain tool starts.
 PURPOSE_CHARACTERS = 400
+#: Characters of a tool's own result in the words beside it.
+RESULT_CHARACTERS = 2000
 
 
 def domain_tool(mark: ToolMark, function: Callable[..., Any]) -> ToolSpec:
@@ -73,12 +76,10 @@ class DomainCall:
                 own = self._signature.call(arguments, edit)
             steps = tuple(Step.of(made) for made in edit.steps)
             result = self._signature.result(dry_run_id=edit.dry_run_id, result=own, steps=steps)
-        shown = "\n\n".join(words.step(step, edit.dry_run_id) for step in steps) or "The tool changed nothing."
-        again = f"To put this before a person, repeat the call with dry_run=false and dry_run_id={edit.dry_run_id}."
         summaries = [diff_summary(made.diff) for made in edit.steps]
         return Answer(
             value=result,
-            text="\n\n".join([shown, again] if steps else [shown]),
+            text=_words(result, steps, edit.dry_run_id),
             facts=Facts(dry_run_id=edit.dry_run_id, diff=summaries or None, request=given(arguments, "request")),
         )
 
@@ -127,3 +128,14 @@ class DomainCall:
         return kept[-1] if kept else None
 
 
+
+
+def _words(result: BaseModel, steps: tuple[Step, ...], dry_run_id: str) -> str:
+    own = json.dumps(result.model_dump(mode="json")["result"], ensure_ascii=False)
+    parts = [] if own == "null" else [f"Result: {quoted(own, RESULT_CHARACTERS)}"]
+    parts += [words.step(step, dry_run_id) for step in steps]
+    if steps:
+        parts.append(f"To put this before a person, repeat the call with dry_run=false and dry_run_id={dry_run_id}.")
+    else:
+        parts.append(f"The tool changed nothing in dry run {dry_run_id}.")
+    return "\n\n".join(parts)

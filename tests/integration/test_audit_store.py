@@ -16,13 +16,20 @@ from audit.export import export
 from audit.store import AuditStore
 from audit.verify import verify_export, verify_store
 from mcp_server.control.connections import audit_pool
-from tests.control import Urls, event, execute, migrated
+from shadow.embedded import EmbeddedServer
+from tests.control import Urls, control_template, event, execute, roles_of
 from tests.postgres import MakeDatabase
 
 
+@pytest.fixture(scope="module")
+def template(postgres_server: EmbeddedServer) -> Iterator[str]:
+    with control_template(postgres_server) as name:
+        yield name
+
+
 @pytest.fixture
-def urls(database: MakeDatabase) -> Urls:
-    return migrated(database())
+def urls(database: MakeDatabase, template: str) -> Urls:
+    return roles_of(database(template=template))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from differ.model import FrozenRow
 from mcp_server.control.records import Escalation
 from mcp_server.control.store import ControlStore
 from mcp_server.errors import ConfirmationRefused, NotFound, WrongState
+from shadow.embedded import EmbeddedServer
 from shadow.errors import SandboxUnavailable
 from tests.control import (
     DIGEST,
@@ -18,10 +19,11 @@ from tests.control import (
     NOW,
     Urls,
     confirmation,
+    control_template,
     dry_run,
     execute,
-    migrated,
     proposal,
+    roles_of,
     row,
     statement,
 )
@@ -31,9 +33,15 @@ ODD = "100% %s %(x)s :name \\:name ::text $1 {} \\ \\N \t\n\r '\" ${x} ä \U0001
 RECEIPT = {"proposal_id": "pr_1", "rows": 1}
 
 
+@pytest.fixture(scope="module")
+def template(postgres_server: EmbeddedServer) -> Iterator[str]:
+    with control_template(postgres_server) as name:
+        yield name
+
+
 @pytest.fixture
-def urls(database: MakeDatabase) -> Urls:
-    return migrated(database())
+def urls(database: MakeDatabase, template: str) -> Urls:
+    return roles_of(database(template=template))
 
 
 @pytest.fixture

@@ -167,8 +167,10 @@ def test_only_changed_clock_cells_are_of_the_clock(conn: Connection) -> None:
     accounts = keep(conn, "accounts", ["region", "id"])
     conn.execute("UPDATE accounts SET name = 'b', at = %s", [CLOCK])
     note(conn, accounts, "U", ("a", 1), ("a", 2), rehearsal=True)
-    kinds = [row.kinds[7] for row in frozen_rows(conn, [accounts], **CLOCKS)]
-    assert kinds == ["value", "clock"]
+    rows = list(frozen_rows(conn, [accounts], **CLOCKS))
+    assert [row.kinds[7] for row in rows] == ["value", "clock"]
+    [summary] = net_diff(conn, [accounts], rehearsal=True, **CLOCKS).tables
+    assert summary.root == root_again(accounts, rows)
 
 
 def test_another_clock_gives_the_same_root_and_another_value_does_not(conn: Connection) -> None:

@@ -87,13 +87,15 @@ def test_a_nan_that_stays_is_no_change(conn: Connection) -> None:
     assert not net_diff(conn, [contracts], **NO_CLOCK).rows
 
 
-def test_blanks_at_the_end_of_an_unbounded_bpchar_count(conn: Connection) -> None:
-    conn.execute("CREATE TABLE blanks (id int PRIMARY KEY, v bpchar); INSERT INTO blanks VALUES (1, 'a ')")
+def test_blank_padded_cells_keep_their_blanks(conn: Connection) -> None:
+    conn.execute("CREATE TABLE blanks (id char(3) PRIMARY KEY, v bpchar, w char(2), x char)")
+    conn.execute("INSERT INTO blanks VALUES ('k', 'a ', 'a', NULL)")
     blanks = keep(conn, "blanks", ["id"])
-    conn.execute("UPDATE blanks SET v = 'a'")
-    note(conn, blanks, "U", 1)
+    conn.execute("UPDATE blanks SET v = 'a', w = 'b', x = 'c'")
+    note(conn, blanks, "U", "k")
     [row] = net_diff(conn, [blanks], **NO_CLOCK).rows
-    assert cells(row) == {"v": ("a ", "a")}
+    assert row.key == (("id", "k  "),)
+    assert cells(row) == {"v": ("a ", "a"), "w": ("a ", "b "), "x": (None, "c")}
 
 
 def test_a_collation_that_folds_case_hides_no_change(production_database: MakeDatabase) -> None:

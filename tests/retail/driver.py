@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 from anyio.from_thread import start_blocking_portal
@@ -24,7 +25,7 @@ from mcp_server.install import APPLIER, READER, install_sql, new_passwords
 from shadow.embedded import EmbeddedServer
 from tests.retail.changes import Change
 from tests.retail.data import Document
-from tests.retail.page import Browser
+from mcp_server.demo.person import Browser
 
 _ROOT = Path(__file__).parents[2]
 _COMMAND = [sys.executable, "-c", "from mcp_server.cli import main; main()"]
@@ -58,7 +59,7 @@ class ClientDriver:
     def start(self, user_id: str, request: str) -> None:
         """Opens the session's dry run on that user."""
         arguments = {"tenant": user_id, "request": request, "purpose": "the customer's request"}
-        self._dry_run_id = self._answer("start_dry_run", arguments)["id"]
+        self._dry_run_id = self._answer("start_dry_run", arguments)["dry_run"]["id"]
         self._steps = 0
         self._proposal = None
 
@@ -82,7 +83,7 @@ class ClientDriver:
         """The person's yes on the page. Raises DriverFailed when production did not take it."""
         if self._proposal is None:
             return
-        self._browser.confirm(self._proposal["review_path"], self._proposal["rows"])
+        self._browser.confirm(urlsplit(self._proposal["review_url"]).path, self._proposal["rows"])
         status = self._answer("proposal_status", {"proposal_id": self._proposal["id"]})
         if status["state"] != "applied":
             raise DriverFailed(f"the proposal ended {status['state']}: {status['outcome_message']}")
@@ -96,7 +97,7 @@ class ClientDriver:
         seen = page.page_start + len(page.rows)
         if page.rows and seen < page.total_rows:
             arguments = {"dry_run_id": self._dry_run_id, "page_start": seen, "page_size": _PAGE_SIZE}
-            yield from self._rows(Diff.from_json(self._answer("show_diff", arguments)))
+            yield from self._rows(Diff.from_json(self._answer("show_diff", arguments)["diff"]))
 
     def _answer(self, tool: str, arguments: Document) -> Document:
         result = self._call(tool, arguments)

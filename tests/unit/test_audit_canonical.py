@@ -63,6 +63,7 @@ def test_values_that_rfc_8785_has_no_form_for_come_back(value: object) -> None:
 
 
 def test_an_object_that_looks_like_a_tag_is_not_taken_for_one() -> None:
+    value: object
     for value in ({"$int": "5"}, {"$object": []}, {"$text": 1}, {"$int": {"$int": "5"}}, {"$a": 1, "$b": 2}):
         assert same(parse(canonical(value)), value)
 
