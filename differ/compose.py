@@ -44,14 +44,19 @@ class Scope:
     @property
     def before(self) -> sql.Composable | None:
         """The relation of before rows; None where that side is empty."""
-        if self.step is None:
-            return None if self.images.pristine is None else sql.Identifier(*self.images.pristine)
-        return sql.SQL("before_rows") if self.images.key else None
+        if self.imaged:
+            return sql.SQL("before_rows")
+        return None if self.images.pristine is None else sql.Identifier(*self.images.pristine)
+
+    @property
+    def imaged(self) -> bool:
+        """Whether the sides are one step's images; a sink without a key has none and shows what is left of its rows."""
+        return self.step is not None and bool(self.images.key)
 
     @property
     def after(self) -> sql.Composable:
         """The relation of after rows."""
-        return sql.Identifier(*self.images.base) if self.step is None else sql.SQL("after_rows")
+        return sql.SQL("after_rows") if self.imaged else sql.Identifier(*self.images.base)
 
 
 def compose(scope: Scope, name: str, *, ordered: bool = False, **more: Any) -> sql.Composed:
@@ -100,7 +105,9 @@ def rest_hash(images: TableImages) -> sql.Composable:
 
 
 def same_key(images: TableImages, alias: sql.Composable, keys: str = "k") -> sql.Composable:
-    """Equality of a row's key columns with the touched key."""
+    """Equality of a row's key columns with the touched key; without a key, of the row's own text."""
+    if not images.key:
+        return sql.SQL("({}.*)::text = {}.k1").format(alias, sql.Identifier(keys))
     return sql.SQL(" AND ").join(
         sql.SQL("{}.{} = {}.{}").format(alias, sql.Identifier(name), sql.Identifier(keys), sql.Identifier(f"k{number}"))
         for number, name in enumerate(images.key, 1)
@@ -114,7 +121,7 @@ def block_of_type(name: LiteralString, type_name: str, **more: Any) -> sql.Compo
 
 def per_key(scope: Scope) -> sql.SQL:
     """What makes the planner look a table's rows up key by key; a step's CTEs have no index and are joined whole."""
-    return sql.SQL("OFFSET 0" if scope.step is None else "")
+    return sql.SQL("OFFSET 0" if scope.images.key and not scope.imaged else "")
 
 
 def trusted(text: LiteralString) -> sql.SQL:
@@ -123,20 +130,17 @@ def trusted(text: LiteralString) -> sql.SQL:
 
 
 def _sources(scope: Scope, ordered: bool) -> sql.Composable:
-    parts = [part for part in (_touched_ctes(scope), _pairs(scope, ordered)) if part is not None]
-    return sql.SQL(",\n").join(parts)
+    return sql.SQL(",\n").join([_touched_ctes(scope), _pairs(scope, ordered)])
 
 
-def _touched_ctes(scope: Scope) -> sql.Composable | None:
+def _touched_ctes(scope: Scope) -> sql.Composable:
     images = scope.images
-    if scope.step is None and not images.key:
-        return None
     names: dict[str, Any] = {
         "keys": _key_names(images),
         "touched": sql.Identifier(*images.touched),
         "picked": scope.picked,
     }
-    if scope.step is None:
+    if not scope.imaged:
         return sql.SQL(block("net_sources")).format(**names)
     names |= {
         "step": sql.Literal(scope.step),
@@ -146,8 +150,6 @@ def _touched_ctes(scope: Scope) -> sql.Composable | None:
             for number, column in enumerate(images.columns, 1)
         ),
     }
-    if not images.key:
-        return sql.SQL(block("step_sources_without_key")).format(**names)
     if images.pristine is None:
         return sql.SQL(block("step_sources_of_a_sink")).format(**names)
     return sql.SQL(block("step_sources")).format(
@@ -164,8 +166,6 @@ def _touched_ctes(scope: Scope) -> sql.Composable | None:
 def _pairs(scope: Scope, ordered: bool) -> sql.Composable:
     images = scope.images
     cells = _array([_text(sql.SQL("r.{}").format(sql.Identifier(c.name)), c) for c in images.columns])
-    if not images.key:
-        return sql.SQL(block("pairs_without_key")).format(cells=cells, after=scope.after)
     in_order = sql.SQL("(SELECT * FROM keys ORDER BY {})").format(_key_names(images))
     names: dict[str, Any] = {
         "key_rows": in_order if ordered else sql.SQL("keys"),
@@ -271,4 +271,4 @@ def _key_names(images: TableImages) -> sql.Composable:
 
 
 def _numbers(images: TableImages) -> range:
-    return range(1, len(images.key) + 1)
+    return range(1, max(1, len(images.key)) + 1)

@@ -64,8 +64,6 @@ def _side(measure: Measure, scope: Scope, relation: sql.Composable | None) -> sq
     if relation is None:
         return sql.SQL("SELECT 0::numeric AS total")
     names = _expression(measure, relation)
-    if not scope.images.key:
-        return compose(scope, "measure_side_without_key", **names)
     return compose(
         scope,
         "measure_side",

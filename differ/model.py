@@ -31,7 +31,8 @@ class TableImages:
     """Where one table's current rows, pristine copy, step images and touched keys are: (schema, name) each.
 
     `pristine` is None for a sink (it starts empty) and while nothing wrote the table. `generated` names
-    columns whose values in new rows were drawn inside triggers. Only a sink may have no key.
+    columns whose values in new rows were drawn inside triggers. Only a sink may have no
+    key; its touched table notes a row's own text as k1.
     """
 
     table: str

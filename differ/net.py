@@ -79,10 +79,7 @@ def touched_scopes(conn: psycopg.Connection[Any], scopes: Iterable[Scope]) -> li
     ordered = sorted(scopes, key=lambda scope: (scope.images.sink, scope.images.table))
     if not ordered:
         return []
-    asked = sql.SQL(", ").join(
-        sql.SQL("({})").format(compose(scope, "any_touched")) if scope.images.key else sql.SQL("true")
-        for scope in ordered
-    )
+    asked = sql.SQL(", ").join(sql.SQL("({})").format(compose(scope, "any_touched")) for scope in ordered)
     noted = fetch(conn, sql.SQL("SELECT ARRAY[{}]").format(asked))[0][0]
     found = [scope for scope, touched in zip(ordered, noted, strict=True) if touched]
     for scope in found:
@@ -120,7 +117,7 @@ def _summary(conn: psycopg.Connection[Any], scope: Scope) -> TableSummary:
     inserted, updated, deleted, beyond, root = counts
     origins: list[tuple[Any, ...]] = []
     if beyond:
-        origins = fetch(conn, compose(scope, "table_beyond_origins" if scope.images.key else "table_origins"))
+        origins = fetch(conn, compose(scope, "table_beyond_origins"))
     return TableSummary(
         table=scope.images.table,
         inserted=inserted,

@@ -32,8 +32,7 @@ def page_of_table(
 ) -> list[RowChange]:
     """At most `size` changed rows of one table from the `start`-th on, in the key's own order."""
     images = scope.images
-    name = "table_page" if images.key else "table_page_without_key"
-    found = fetch(conn, compose(scope, name, ordered=True, limit=sql.Literal(size), offset=sql.Literal(start)))
+    found = fetch(conn, compose(scope, "table_page", ordered=True, limit=sql.Literal(size), offset=sql.Literal(start)))
     rows = [
         ChangedRow(before=before, after=after, origins=_origins(origins), only_updated=only_updated, handle=handle)
         for before, after, origins, only_updated, handle in found
@@ -73,7 +72,7 @@ def _paired(
     wanted = [
         row.handle for row, change in zip(rows, changes, strict=True) if row.only_updated and change.kind != "update"
     ]
-    if not wanted:
+    if not wanted or not scope.images.key:
         return changes
     query = compose(scope, "rekeyed_pairs", wanted=sql.Literal(wanted), rest_hash=rest_hash(scope.images))
     pairs = [(_key(scope, old), _key(scope, new)) for old, new in fetch(conn, query)]
@@ -100,7 +99,7 @@ def _key(scope: Scope, texts: Sequence[str | None]) -> Key:
     return tuple((name, text or "") for name, text in zip(scope.images.key, texts, strict=True))
 
 
-def _origins(noted: list[list[str]] | None) -> tuple[str, ...]:
+def _origins(noted: list[list[str]]) -> tuple[str, ...]:
     """`[['2', 'trigger:recalc']]` → `('trigger recalc 2',)`, by step."""
-    ordered = sorted(noted or [], key=lambda note: (int(note[0]), note[1]))
+    ordered = sorted(noted, key=lambda note: (int(note[0]), note[1]))
     return tuple(f"{origin.replace(':', ' ', 1)} {step}" for step, origin in ordered)

@@ -11,6 +11,7 @@ from typing import Any
 from differ.digest import digest
 from differ.frozen import frozen_rows
 from differ.model import Diff, FrozenRow
+from differ.text import beyond
 from mcp_server.control.records import DryRun, Escalation, Proposal, Statement
 from mcp_server.dry_runs import DryRuns, statement_view
 from mcp_server.errors import ConfirmationRefused, NotFound, WrongState
@@ -243,15 +244,3 @@ def _receipt(stored: dict[str, Any] | None) -> ReceiptView | None:
     if not stored:
         return None
     return ReceiptView(**{**stored, "applied_at": datetime.fromisoformat(stored["applied_at"])})
-
-
-def beyond(diff: Diff) -> tuple[str, ...]:
-    """Sentences on what happened beyond the statements: cascades, triggers, side effects."""
-    found = []
-    for table in diff.tables:
-        if table.sink:
-            found.append(f"{table.table}: {table.rows} rows written by triggers.")
-        elif table.beyond:
-            how = ", ".join(table.beyond_origins)
-            found.append(f"{table.table}: {table.beyond} rows that no statement named, through {how}.")
-    return tuple(found)

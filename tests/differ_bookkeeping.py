@@ -53,7 +53,7 @@ def keep(
         generated=frozenset(generated),
     )
     types = {column.name: column.type for column in columns}
-    keys = [f"k{number} {types[name]}" for number, name in enumerate(key, 1)]
+    keys = [f"k{number} {types[name]}" for number, name in enumerate(key, 1)] or ["k1 text"]
     cells = [f"c{number} {column.type}" for number, column in enumerate(columns, 1)]
     noted = ["step smallint", "rehearsal boolean", 'op "char"', "origin text", *keys]
     conn.execute(f"CREATE TABLE shadowdesk.touched_{table} ({', '.join(noted)})")
@@ -74,9 +74,9 @@ def note(
     origin: str = "statement",
     rehearsal: bool = False,
 ) -> None:
-    """Notes keys as touched; a composite key is a tuple of Postgres texts."""
+    """Notes keys as touched; a composite key is a tuple, a row without a key its own text."""
     for key in keys:
-        values = key if isinstance(key, tuple) else (key,) if images.key else ()
+        values = key if isinstance(key, tuple) else (key,)
         row = [step, rehearsal, op, origin, *(str(value) for value in values)]
         marks = sql.SQL(", ").join(sql.Literal(value) for value in row)
         conn.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(sql.Identifier(*images.touched), marks))
@@ -86,7 +86,6 @@ def take_images(conn: Connection, images: TableImages, step: int) -> None:
     """Keeps the after images of the rows touched in an interactive step, as the shadow does at the step's end."""
     names = {"image": sql.Identifier(*images.image), "base": sql.Identifier(*images.base), "step": step}
     if not images.key:
-        conn.execute(sql.SQL("INSERT INTO {image} SELECT {step}, true, r.* FROM {base} r").format(**names))
         return
     numbered = list(enumerate(images.key, 1))
     keys = sql.SQL(", ").join(sql.Identifier(f"k{number}") for number, _ in numbered)

@@ -33,10 +33,6 @@ earlier AS MATERIALIZED (
 before_rows AS MATERIALIZED (SELECT {image_columns} FROM earlier i WHERE i.present),
 after_rows AS MATERIALIZED (SELECT {image_columns} FROM {image} i WHERE i.step = {step} AND i.present)
 
--- name: step_sources_without_key
--- As step_sources for a sink without a key: every present image row of the step is new.
-after_rows AS MATERIALIZED (SELECT {image_columns} FROM {image} i WHERE i.step = {step} AND i.present)
-
 -- name: pairs
 -- Every touched key with both images as arrays of cell texts, NULL where the row did not exist. Tables are asked per
 -- key (OFFSET 0 keeps the planner from joining them whole: a fresh copy has no statistics), CTEs are hashed.
@@ -48,16 +44,13 @@ pairs AS (
 )
 
 -- name: pairs_of_a_sink
--- As pairs for a table whose before side is empty.
+-- As pairs for a table whose before side is empty. Without a key a row's own text is what was noted: equal rows are
+-- several.
 pairs AS (
   SELECT {typed_key}, k.own, NULL::text[] AS before, a.cells AS after
   FROM {key_rows} k
   LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {after} r WHERE {same_key} {per_key}) a ON true
 )
-
--- name: pairs_without_key
--- As pairs for a sink without a key: each row there is new.
-pairs AS (SELECT false AS own, NULL::text[] AS before, {cells} AS after FROM {after} r)
 
 -- name: table_summary
 -- Counts of one table's changed rows and the SHA-256 over their hashes in key order.
@@ -77,10 +70,6 @@ WITH {sources}
 SELECT DISTINCT t.origin FROM pairs p JOIN {touched} t USING ({keys}) WHERE NOT p.own AND {changed} AND {picked}
 ORDER BY t.origin
 
--- name: table_origins
--- What wrote a sink without a key.
-SELECT DISTINCT origin FROM {touched} WHERE {picked} ORDER BY origin
-
 -- name: table_page
 -- Some changed rows in the key's own order, with every origin and operation noted for them.
 WITH {sources}, page AS MATERIALIZED (
@@ -91,11 +80,6 @@ WITH {sources}, page AS MATERIALIZED (
 )
 SELECT page.before, page.after, notes.origins, notes.only_updated, ({key_texts})::text
 FROM page JOIN notes USING ({keys}) ORDER BY {keys}
-
--- name: table_page_without_key
--- Some rows of a sink without a key, in the order of their texts.
-WITH {sources}
-SELECT before, after, NULL, false, '' FROM pairs ORDER BY after LIMIT {limit} OFFSET {offset}
 
 -- name: rekeyed_pairs
 -- Deleted and inserted keys that are one row under a new key. Certain when one update touched just these two keys, or
@@ -138,12 +122,6 @@ SELECT coalesce(sum(v.amount), 0) AS total FROM keys AS shadowdesk_key CROSS JOI
   SELECT ({amount}
   )::numeric AS amount FROM {relation} AS {alias} WHERE {same_key} AND ({condition}
   ) {per_key}) v
-
--- name: measure_side_without_key
--- As measure_side for a sink without a key: all its rows are new.
-SELECT coalesce(sum(({amount}
-  )::numeric), 0) AS total FROM {relation} AS {alias} WHERE ({condition}
-  )
 
 -- name: measure_total
 -- The expression's sum over the whole table as it is now.

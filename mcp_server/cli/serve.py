@@ -1,13 +1,12 @@
 """`serve`, `stdio`, `demo`: the processes that meet people and models."""
 
-import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from mcp_server.cli.keys import refuse_key_in_environment
-from mcp_server.cli.options import DEFAULT_CONFIG, Config, opened
+from mcp_server.cli.options import DEFAULT_CONFIG, Config, settings_from
 
 
 class Part(StrEnum):
@@ -22,3 +21,39 @@ def register(app: typer.Typer) -> None:
     app.command("serve")(serve)
     app.command("stdio")(stdio)
     app.command("demo")(demo)
+
+
+def serve(
+    config: Config = DEFAULT_CONFIG,
+    only: Annotated[Part | None, typer.Option("--only", help="Serve one part; the other runs elsewhere.")] = None,
+) -> None:
+    """Serve /mcp for models and /review for people over HTTP, on [pages] host and port."""
+    from mcp_server.cli.running import serve_http
+
+    refuse_key_in_environment()
+    serve_http(settings_from(config), mcp=only != Part.PAGES, pages=only != Part.MCP)
+
+
+def stdio(
+    config: Config = DEFAULT_CONFIG,
+    pages: Annotated[
+        bool, typer.Option("--pages/--no-pages", help="Serve the review pages too, unless something does already.")
+    ] = True,
+) -> None:
+    """Serve one person's MCP client on standard input and output, and the review pages beside it."""
+    from mcp_server.cli.running import serve_stdio
+
+    refuse_key_in_environment()
+    serve_stdio(settings_from(config), pages=pages)
+
+
+def demo(
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Leave everything up afterwards, and say how to log in.")
+    ] = False,
+) -> None:
+    """Play real fixes from an MCP client's calls to production, and wrong ones being stopped."""
+    from mcp_server.demo.story import main
+
+    refuse_key_in_environment()
+    raise typer.Exit(main(serve=serve))

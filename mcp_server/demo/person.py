@@ -33,6 +33,10 @@ class Browser:
         """Says no, with a comment."""
         return self._send(review_path, "reject", {"comment": comment})
 
+    def approve(self, review_path: str, comment: str) -> str:
+        """Answers an escalation with yes."""
+        return self._send(review_path, "approve", {"comment": comment})
+
     def _send(self, review_path: str, action: str, typed: dict[str, str]) -> str:
         form = _Form(f"{review_path}/{action}")
         form.feed(_good(self._client.get(review_path)).text)

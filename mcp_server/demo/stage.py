@@ -37,13 +37,14 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The set: where production, the configuration and the pages are, and each person's own key."""
+    """The set: where production, the configuration and the pages are, and each person's own key and token."""
 
     folder: Path
     config: Path
     base_url: str
     server: EmbeddedServer
     keys: dict[str, str]
+    tokens: dict[str, str]
 
     @property
     def owner_url(self) -> str:
@@ -101,6 +102,7 @@ def _configured(folder: Path, server: EmbeddedServer) -> Stage:
     install(server.url("business"), ["public"], passwords)
     port = _free_port()
     keys = {person: secrets.token_urlsafe(24) for person in PEOPLE}
+    tokens = {person: secrets.token_urlsafe(24) for person in PEOPLE}
     template = Template(files(__package__).joinpath("shadowdesk.toml.in").read_text(encoding="utf-8"))
     text = template.substitute(
         data_dir=folder / "data",
@@ -110,11 +112,14 @@ def _configured(folder: Path, server: EmbeddedServer) -> Stage:
         control_url="embedded",
         port=port,
         **{f"{person}_key": hashlib.sha256(key.encode()).hexdigest() for person, key in keys.items()},
+        **{f"{person}_token": hashlib.sha256(token.encode()).hexdigest() for person, token in tokens.items()},
     )
     config = folder / "shadowdesk.toml"
     config.touch(mode=0o600)
     config.write_text(text, encoding="utf-8")
-    return Stage(folder=folder, config=config, base_url=f"http://127.0.0.1:{port}", server=server, keys=keys)
+    return Stage(
+        folder=folder, config=config, base_url=f"http://127.0.0.1:{port}", server=server, keys=keys, tokens=tokens
+    )
 
 
 @contextmanager
@@ -151,11 +156,15 @@ def _wait_for(base_url: str, process: "subprocess.Popen[bytes]", log: Path) -> N
 class Claude:
     """The model's side: a real MCP client over stdio, calling tools and reading what they say."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, *, person: str | None = None, config: Path | None = None) -> None:
+        """`person` stands in for the one of [stdio], `config` for the stage's own file."""
         with ExitStack() as opening:
             self._portal = opening.enter_context(start_blocking_portal())
             parameters = StdioServerParameters(
-                command=_COMMAND[0], args=[*_COMMAND[1:], "stdio", "--config", str(stage.config)], cwd=stage.folder
+                command=_COMMAND[0],
+                args=[*_COMMAND[1:], "stdio", "--config", str(config or stage.config)],
+                cwd=stage.folder,
+                env={"SHADOWDESK_STDIO__PERSON": person} if person else None,
             )
             self._client = opening.enter_context(self._portal.wrap_async_context_manager(Client(parameters)))
             self._closing = opening.pop_all()

@@ -1,4 +1,4 @@
-"""What tests of the pages work with: a running server, browsers without JavaScript, and forms as a person sends them."""
+"""What tests of the pages work with: a running server, browsers without JavaScript, forms sent as a person does."""
 
 import hashlib
 import re

@@ -65,7 +65,8 @@ def test_a_form_without_the_session_s_token_does_nothing_and_is_audited(pages: P
 
 
 @pytest.mark.parametrize(
-    "origin", ["null", "http://evil.example", "https://127.0.0.1", "http://127.0.0.1:1", "http://127.0.0.1.evil.example", ""]
+    "origin",
+    ["null", "http://evil.example", "https://127.0.0.1", "http://127.0.0.1:1", "http://127.0.0.1.evil.example", ""],
 )
 def test_a_form_from_another_origin_does_nothing(pages: PagesServer, origin: str) -> None:
     with pages.logged_in("rita") as client:

@@ -29,7 +29,9 @@ def test_the_first_sentence_says_how_many_rows_of_which_tables_change_for_whom(p
     page = review_of(pages)
     said = re.search(r'id="summary">([^<]*)<', page)
     assert said
-    assert said[1].startswith("7 rows would change for tenant Acme. contracts: 2 rows changed; line_items: 3 rows added")
+    assert said[1].startswith(
+        "7 rows would change for tenant Acme. contracts: 2 rows changed; line_items: 3 rows added"
+    )
     assert page.index('id="summary"') < page.index('id="beyond"') < page.index('id="rows-heading"')
 
 
@@ -44,8 +46,12 @@ def test_it_shows_measures_what_happened_beyond_the_statements_and_the_rep_s_wor
 
 def test_old_and_new_stand_in_del_and_ins_with_signs_and_hidden_words(pages: PagesServer) -> None:
     page = review_of(pages)
-    assert re.search(r'<del><span class="hidden">was </span><span aria-hidden="true">− </span>\s*<span class="value">3<', page)
-    assert re.search(r'<ins><span class="hidden">now </span><span aria-hidden="true">\+ </span>\s*<span class="value">8<', page)
+    assert re.search(
+        r'<del><span class="hidden">was </span><span aria-hidden="true">− </span>\s*<span class="value">3<', page
+    )
+    assert re.search(
+        r'<ins><span class="hidden">now </span><span aria-hidden="true">\+ </span>\s*<span class="value">8<', page
+    )
     assert re.search(r'<th scope="row">\s*<span class="value">17<', page)
     assert '<span class="mark">NULL</span>' in page
     assert '<span class="mark">empty text</span>' in page

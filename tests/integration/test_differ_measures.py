@@ -84,8 +84,7 @@ def test_a_step_has_its_own_delta(conn: Connection) -> None:
 def test_a_sink_without_a_key_is_summed_too(conn: Connection) -> None:
     log = keep(conn, "log", [], sink=True)
     conn.execute("INSERT INTO log VALUES (1.5), (2)")
-    note(conn, log, "I", None, origin="trigger:log")
-    take_images(conn, log, 1)
+    note(conn, log, "I", "(1.5)", "(2)", origin="trigger:log")
     written = Measure(name="written", table="log", sum="v", where="v > 1.6")
     for diff in (
         net_diff(conn, [log], measures=[written], **NO_CLOCK),

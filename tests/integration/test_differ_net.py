@@ -293,16 +293,21 @@ def test_a_sinks_rows_are_new_and_stand_last(conn: Connection) -> None:
         assert [c.kind for c in diff.rows[2].cells] == ["generated", "value", "value"]
 
 
-def test_a_sink_without_a_key_lists_its_rows(conn: Connection) -> None:
-    conn.execute("CREATE TABLE trail (body text, n int)")
+def test_a_sink_without_a_key_lists_its_new_rows(conn: Connection) -> None:
+    conn.execute("CREATE TABLE trail (r text, n int); INSERT INTO trail VALUES ('loaded', 0)")
     trail = keep(conn, "trail", [], sink=True)
-    conn.execute("INSERT INTO trail VALUES ('b', 1), ('a', 2), ('a', 2)")
-    note(conn, trail, "I", None, origin="trigger:log")
-    take_images(conn, trail, 1)
-    for diff in (net_diff(conn, [trail], **NO_CLOCK), step_diff(conn, [trail], 1, **NO_CLOCK)):
-        assert diff.tables[0].inserted == 3
-        assert diff.tables[0].beyond_origins == ("trigger log",)
-        assert [cells(row)["body"][1] for row in diff.rows] == ["a", "a", "b"]
+    conn.execute("INSERT INTO trail VALUES ('b', 1), ('a', 2), ('a', 2), ('c', 3)")
+    note(conn, trail, "I", "(b,1)", "(a,2)", "(a,2)", origin="trigger:log")
+    note(conn, trail, "I", "(c,3)", step=2, origin="trigger:log")
+    net = net_diff(conn, [trail], **NO_CLOCK)
+    steps = [step_diff(conn, [trail], step, **NO_CLOCK) for step in (1, 2)]
+    assert [[cells(row)["r"][1] for row in diff.rows] for diff in (net, *steps)] == [
+        ["a", "a", "b", "c"],
+        ["a", "a", "b"],
+        ["c"],
+    ]
+    assert (net.tables[0].inserted, net.tables[0].beyond_origins) == (4, ("trigger log",))
+    assert (net.rows[3].key, net.rows[3].origins) == ((), ("trigger log 2",))
 
 
 def test_a_clock_cell_is_one_that_equals_the_shadows_own_time(conn: Connection) -> None:

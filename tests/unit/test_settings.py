@@ -166,7 +166,7 @@ def test_a_missing_file_and_broken_toml_are_explained(load: Load, tmp_path: Path
     with pytest.raises(ConfigurationInvalid, match="cannot be read"):
         load_settings(tmp_path / "none.toml")
     with pytest.raises(ConfigurationInvalid, match="line 1"):
-        load("[production")
+        load("root = \nkey = 1")
 
 
 def test_the_file_is_found_by_variable_then_in_the_working_folder(
