@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from audit.checkpoint import Checkpoints
+from audit.event import AuditEvent
 from audit.store import AuditStore
 from mcp_server.control.connections import audit_pool
 from mcp_server.control.migrate import AUDIT_ROLE, CONTROL_ROLE, migrate
@@ -47,6 +48,22 @@ class Assembly:
     shadows: Shadows
 
 
+class SealedTrail:
+    """The audit store with a signed checkpoint every so many events, so that a tail that was cut off is found."""
+
+    def __init__(self, store: AuditStore, checkpoints: Checkpoints, every: int = 200) -> None:
+        self._store = store
+        self._checkpoints = checkpoints
+        self._every = every
+
+    def append(self, event: AuditEvent) -> int:
+        """See `AuditStore.append`."""
+        seq = self._store.append(event)
+        if seq % self._every == 0:
+            self._checkpoints.sign_if_due(self._store.head(), every=self._every)
+        return seq
+
+
 @contextmanager
 def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
     """Opens everything the settings name and closes it again.
@@ -61,6 +78,7 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
         pool = audit_pool(audit_url)
         stack.callback(pool.close)
         audit = AuditStore(pool)
+        checkpoints = Checkpoints(settings.data_dir / "audit")
         admin_url, binaries = sandbox_url(settings, stack)
         production = Production(production_settings(settings, applier=applier))
         private = settings.sandbox.url.get_secret_value() == "embedded"
@@ -80,10 +98,10 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
         yield Assembly(
             settings=settings,
             desk=desk,
-            governor=Governor(audit, permissions, desk.request_of),
+            governor=Governor(SealedTrail(audit, checkpoints), permissions, desk.request_of),
             control=control,
             audit=audit,
-            checkpoints=Checkpoints(settings.data_dir / "audit"),
+            checkpoints=checkpoints,
             production=production,
             shadows=shadows,
         )

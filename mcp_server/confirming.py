@@ -3,17 +3,19 @@
 Called from the page and from `shadowdesk confirm` only, never from an MCP tool (design 4.5, 4.6).
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
-from differ.digest import digest
-from differ.model import FrozenRow
+from differ.digest import digest, table_root, tables_root
+from differ.model import Column, FrozenRow
 from mcp_server.control.records import Confirmation, DryRun, Proposal
 from mcp_server.control.store import ControlStore
-from mcp_server.dry_runs import DryRuns, thaw
+from mcp_server.dry_runs import DryRuns
 from mcp_server.errors import ConfirmationRefused
 from mcp_server.identity import Caller
 from mcp_server.policy import Policy
+from mcp_server.recorded import thaw
 from mcp_server.surface import gate_surface
 from mcp_server.views import ReceiptView
 from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed
@@ -91,7 +93,7 @@ class Confirming:
                 expires_at=now + timedelta(seconds=self._ttl_s),
             )
         )  # fmt: skip
-        if not self._control.use_confirmation(proposal.id, proposal.digest):
+        if not self._control.use_confirmation(proposal.id, proposal.digest, person=person.name):
             raise _refuse("This proposal is being applied already.", "Reload its page: it shows the outcome.")
 
     def _replay(self, person: Caller, proposal: Proposal) -> ReceiptView:
@@ -152,13 +154,13 @@ class Confirming:
 
     def frozen(self, fence: Fence, proposal: Proposal, person: str) -> Frozen:
         """The proposal as the replay needs it; refused when what is stored no longer gives the digest."""
-        self._verify(proposal, fence)
+        rows = list(self._control.proposal_rows(proposal.id))
+        self._verify(proposal, fence, rows)
         surface = gate_surface(fence, proposal.header["tenant"], self._dry_runs.settings.allow_functions)
         statements = tuple(
             thaw(surface, s, self._dry_runs.settings.gate_limits)
             for s in self._control.proposal_statements(proposal.id)
         )
-        rows = list(self._control.proposal_rows(proposal.id))
         kept = proposal.frozen
         return Frozen(
             proposal_id=proposal.id, digest=proposal.digest, tenant_key=proposal.header["tenant"], confirmed_by=person,
@@ -168,7 +170,7 @@ class Confirming:
             rows=[_touched(row) for row in rows], fingerprint=kept["fingerprint"], changed_rows=proposal.rows,
         )  # fmt: skip
 
-    def _verify(self, proposal: Proposal, fence: Fence) -> None:
+    def _verify(self, proposal: Proposal, fence: Fence, rows: Sequence[FrozenRow]) -> None:
         """What is stored must still give the digest that the person saw, on the schema version that was rehearsed."""
         if fence.catalog.fingerprint != proposal.frozen["fingerprint"]:
             raise Drifted(
@@ -176,11 +178,26 @@ class Confirming:
                 "Nothing was applied: no statement ran on production.",
                 "Start a new dry run on today's schema and look at its diff.",
             )
-        if digest(proposal.header, proposal.diff["tables_root"]) != proposal.digest:
+        if digest(proposal.header, _stored_root(proposal, fence, rows)) != proposal.digest:
             raise _refuse(
                 "What is stored of this proposal is not what was digested.",
                 "Tell the operator; propose again.",
             )
+
+
+def _stored_root(proposal: Proposal, fence: Fence, rows: Sequence[FrozenRow]) -> str:
+    """The root over the stored rows themselves; side effects in sinks count by the stored summary."""
+    generated = {name: frozenset(columns) for name, columns in proposal.frozen["generated"].items()}
+    roots = {table["table"]: table["root"] for table in proposal.diff["tables"] if table["sink"]}
+    by_table: dict[str, list[FrozenRow]] = {}
+    for row in rows:
+        by_table.setdefault(row.table, []).append(row)
+    for name, found in by_table.items():
+        if any(row.changed for row in found):
+            table = fence.tables[name].table
+            columns = [Column(name=c.name, type=c.type, nested=c.nested) for c in table.columns]
+            roots[name] = table_root(name, columns, table.key, found, generated.get(name, frozenset()))
+    return tables_root(roots)
 
 
 def _touched(row: FrozenRow) -> TouchedRow:

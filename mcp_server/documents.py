@@ -46,7 +46,7 @@ def add_documents(server: MCPServer[None], desk: "Desk", governor: Governor, sou
         except Exception as error:
             log_crash("resource dry_run_diff", error)
             raise ResourceError("The diff could not be read; tell the operator the time of this call.") from None
-        return as_text(diff_for_model(found, RESOURCE_ROWS), max_rows=RESOURCE_ROWS)
+        return as_text(found, max_rows=len(diff_for_model(found, RESOURCE_ROWS).rows))
 
     @server.prompt(name="what-if fix", title="What-if fix", description="Rehearse a fix for a rep's request.")
     def what_if_fix(request: str, tenant: str = "") -> str:

@@ -18,17 +18,18 @@ from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
 from mcp_server.permissions import Permissions
 from mcp_server.production import Production, surface_tables
+from mcp_server.recorded import preload, query_result, statement_view, thaw, warnings_of
 from mcp_server.shadows import Shadows
 from mcp_server.surface import describe, gate_surface
 from mcp_server.views import DryRunView, QueryResult, StatementView, StepResult, TableDescription, TenantHit
 from shadow.errors import QuotaExceeded, ShadowExpired
-from shadow.gate import GateLimits, gate
+from shadow.gate import gate
 from shadow.rehearsal import Recorded
-from shadow.run import Ran, Rows, fill_pins, run_query, run_step
+from shadow.run import Ran, fill_pins, run_query, run_step
 from shadow.sandbox import new_id
 from shadow.shadow import Shadow
 from shadow.snapshot import SnapshotGone
-from shadow.statement import GatedStatement, Surface
+from shadow.statement import GatedStatement, GateLimits, Surface
 
 Progress = Callable[[str, float], None]
 T = TypeVar("T")
@@ -383,42 +384,3 @@ class DryRuns:
             steps=len(self.control.statements(dry_run.id)), created_at=dry_run.created_at,
             expires_at=dry_run.expires_at, proposal_id=proposal.id if proposal else None,
         )  # fmt: skip
-
-
-def thaw(surface: Surface, statement: Statement, limits: GateLimits) -> Recorded:
-    """A recorded statement through the gate again (same text, same fence, same slots), with its recorded pins."""
-    gated = gate(statement.text, tuple(statement.params), surface, limits=limits)
-    pins = tuple(replace(pin, value=kept["value"]) for pin, kept in zip(gated.pins, statement.pins, strict=True))
-    return Recorded(step=statement.step, gated=replace(gated, pins=pins), row_count=statement.row_count)
-
-
-def preload(shadow: Shadow, statement: Statement) -> None:
-    """Puts the values a recorded step drew back in line, in their order."""
-    with shadow.owner.cursor() as cur:
-        cur.executemany(
-            "INSERT INTO shadowdesk.pins(slot, value, reserved) VALUES (%s, %s, true)",
-            [(slot, value) for slot, values in statement.defaults.items() for value in values],
-        )
-
-
-def warnings_of(gated: GatedStatement, ran: Ran) -> tuple[str, ...]:
-    """The gate's warnings, and a hint when no row matched: a common slip."""
-    if gated.kind != "select" and ran.row_count == 0:
-        return (*gated.warnings, "No row matched: the statement changed nothing.")
-    return gated.warnings
-
-
-def query_result(rows: Rows | None) -> QueryResult:
-    """Result rows for people; empty when the statement returned none."""
-    if rows is None:
-        return QueryResult(columns=(), types=(), rows=(), truncated=False)
-    return QueryResult(columns=rows.columns, types=rows.types, rows=rows.rows, truncated=rows.truncated)
-
-
-def statement_view(statement: Statement) -> StatementView:
-    """One recorded statement for people."""
-    return StatementView(
-        step=statement.step, text=statement.text, params=tuple(statement.params),
-        pins=tuple(f"{pin['function']} = {pin['value']}" for pin in statement.pins), reason=statement.reason,
-        tool=statement.tool, row_count=statement.row_count,
-    )  # fmt: skip

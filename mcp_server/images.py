@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+from psycopg import sql
+
 from differ.model import Column, TableImages
-from shadow.fence import SINK
+from shadow.fence import SINK, FencedTable
 from shadow.shadow import Shadow
+from shadow.watch import own
 
 
 def table_images(shadow: Shadow) -> tuple[TableImages, ...]:
@@ -15,7 +18,7 @@ def table_images(shadow: Shadow) -> tuple[TableImages, ...]:
 
 def _images(shadow: Shadow, oid: int, name: str, pristine: bool) -> TableImages:
     table = shadow.fence.tables[name]
-    drawn = frozenset(c.name for c in table.table.columns if c.draws in ("sequence", "volatile"))
+    sink = table.fence_class == SINK or not table.table.key
     return TableImages(
         table=name,
         base=(table.table.schema, table.table.relation),
@@ -24,9 +27,27 @@ def _images(shadow: Shadow, oid: int, name: str, pristine: bool) -> TableImages:
         touched=("shadowdesk", f"touched_{oid}"),
         columns=tuple(Column(name=c.name, type=c.type, nested=c.nested) for c in table.table.columns),
         key=table.table.key,
-        sink=table.fence_class == SINK or not table.table.key,
-        generated=drawn,
+        sink=sink,
+        generated=drawn_columns(table) if sink or _inserted_by_triggers(shadow, oid) else frozenset(),
     )
+
+
+def drawn_columns(table: FencedTable) -> frozenset[str]:
+    """Columns whose values Postgres draws when they are left out."""
+    return frozenset(c.name for c in table.table.columns if c.draws in ("sequence", "volatile"))
+
+
+def _inserted_by_triggers(shadow: Shadow, oid: int) -> bool:
+    """True when only triggers inserted rows: their keys are drawn anew at replay and compared as a multiset.
+
+    A table that statements insert into as well keeps every value in the digest: the replay then tells a difference.
+    """
+    query = sql.SQL(
+        "SELECT count(*) FILTER (WHERE origin LIKE 'trigger:%'), count(*) FILTER (WHERE origin = 'statement')"
+        " FROM {} WHERE op = 'I'"
+    ).format(own("touched", oid))
+    row = shadow.owner.execute(query).fetchone()
+    return bool(row and row[0] and not row[1])
 
 
 def step_clocks(shadow: Shadow, steps: Sequence[int] | None, *, rehearsal: bool) -> dict[str, frozenset[str]]:

@@ -67,4 +67,4 @@ def install_sql(conn: psycopg.Connection[Any], schemas: Sequence[str], passwords
 def install(owner_url: str, schemas: Sequence[str], passwords: dict[str, str]) -> None:
     """Runs the script in one transaction as the database's owner."""
     with psycopg.connect(owner_url) as conn:
-        conn.execute(install_sql(conn, schemas, passwords))  # type: ignore[call-overload]
+        conn.execute(install_sql(conn, schemas, passwords))

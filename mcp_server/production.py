@@ -71,7 +71,8 @@ class Production:
         pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         query = sql.SQL(
             "SELECT {key}::text, {label}::text FROM {table}"
-            " WHERE {key}::text = %(text)s OR {label}::text ILIKE %(pattern)s ORDER BY ({key}::text = %(text)s) DESC, {label} LIMIT %(limit)s"
+            " WHERE {key}::text = %(text)s OR {label}::text ILIKE %(pattern)s"
+            " ORDER BY ({key}::text = %(text)s) DESC, {label} LIMIT %(limit)s"
         ).format(key=sql.Identifier(fence.key), label=sql.Identifier(label), table=table)
         with self.reader() as conn:
             rows = conn.execute(query, {"text": text, "pattern": pattern, "limit": limit}).fetchall()

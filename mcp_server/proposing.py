@@ -13,11 +13,12 @@ from differ.frozen import frozen_rows
 from differ.model import Diff, FrozenRow
 from differ.text import beyond
 from mcp_server.control.records import DryRun, Escalation, Proposal, Statement
-from mcp_server.dry_runs import DryRuns, statement_view
+from mcp_server.dry_runs import DryRuns
 from mcp_server.errors import ConfirmationRefused, NotFound, WrongState
 from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
 from mcp_server.policy import Policy
+from mcp_server.recorded import statement_view
 from mcp_server.views import ProposalView, ReceiptView
 from shadow.rehearsal import Rehearsed, drawn, rehearse
 from shadow.replay import Receipt, find_receipt
@@ -231,6 +232,7 @@ def _frozen(shadow: Shadow, rehearsal: Rehearsal) -> dict[str, Any]:
         "draws": {slot: list(values) for slot, values in rehearsal.draws.items()},
         "fingerprint": shadow.fence.catalog.fingerprint,
         "notes": list(rehearsal.notes),
+        "generated": {images.table: sorted(images.generated) for images in table_images(shadow) if images.generated},
         "set_columns": sorted(list(pair) for pair in rehearsal.set_columns),
     }
 

@@ -19,9 +19,9 @@ from differ.measures import Measure
 from differ.model import Diff, RowChange
 from differ.net import net_diff
 from mcp_server.control.records import Statement
-from mcp_server.dry_runs import preload, thaw
 from mcp_server.images import step_clocks, table_images
 from mcp_server.production import Production, ProductionSettings
+from mcp_server.recorded import preload, thaw
 from mcp_server.recording import rules_from_json
 from mcp_server.shadows import Shadows, ShadowSettings
 from mcp_server.surface import gate_surface

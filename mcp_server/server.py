@@ -124,9 +124,7 @@ class GovernedServer(MCPServer[Any]):
                 " Look at the dry run with show_diff, and tell the operator the time of this call."
             )
 
-    def _governed(
-        self, caller: Caller, name: str, arguments: dict[str, Any], progress: Progress
-    ) -> CallToolResult:
+    def _governed(self, caller: Caller, name: str, arguments: dict[str, Any], progress: Progress) -> CallToolResult:
         tool = self._registry.get(name)
         unknown = f"There is no tool {neutralise(name, 80)!r} for you. Nothing ran. tools/list names what you may use."
         if tool is None:

@@ -22,7 +22,8 @@ from shadow.snapshot import Snapshot
 from shadow.watch import watch
 
 _ROLE_FUNCTIONS = (
-    "draw(text)", "begin_step(integer, text[], text[], text[])", "finish_step(integer)", "begin_rehearsal()", "end_rehearsal()",
+    "draw(text)", "begin_step(integer, text[], text[], text[])", "finish_step(integer)", "begin_rehearsal()",
+    "end_rehearsal()",
 )  # fmt: skip
 _RIGHTS = {READ: "SELECT", WRITE: "INSERT, UPDATE", DELETE: "DELETE"}
 _CLOCK_TYPE = re.compile(r"^(timestamp|date|time)\b")

@@ -56,7 +56,9 @@ def dump(owner_url: str, schemas: Sequence[str] = ("public",)) -> dict[str, list
             (list(schemas),),
         ).fetchall()
         return {
-            name: sorted(conn.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(schema, name))).fetchall())
+            name: sorted(
+                conn.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(schema, name))).fetchall()
+            )
             for schema, name in tables
         }
 
@@ -75,7 +77,11 @@ class Lifecycle:
         self.production = Production(self.settings)
         self.sandbox = Sandbox(self.sandbox_server.owner_url, SandboxLimits())
         self.shadows = Shadows(
-            self.production, self.sandbox, self.sandbox_server.owner_url, self.sandbox_server.bin_dir, ShadowSettings(pool=0)
+            self.production,
+            self.sandbox,
+            self.sandbox_server.owner_url,
+            self.sandbox_server.bin_dir,
+            ShadowSettings(pool=0),
         )
         self.shadow: Shadow
         self.shadow, self.mirror = self.shadows.start(self.tenant)

@@ -4,19 +4,20 @@ Heavy libraries are imported inside the commands that need them, so that `shadow
 """
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 
 from mcp_server import __version__
 from mcp_server.cli import audit, dry_run, operate, people, production, recording, serve
-from mcp_server.cli.output import complain, exit_code, say
+from mcp_server.cli.output import FAULT, complain, exit_code, say
 from mcp_server.errors import EXPLAINED
 
 app = typer.Typer(
     name="shadowdesk",
     help="Rehearse a support fix on a shadow of one tenant's rows; replay exactly the confirmed effect.",
-    epilog="Exit codes: 0 done, 1 refused or different, 2 wrong usage, 3 a server could not be reached.",
+    epilog="Exit codes: 0 done, 1 refused or different, 2 wrong usage, 3 a server could not be reached, 4 a fault.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -49,3 +50,8 @@ def main() -> None:
     except EXPLAINED as error:
         complain(str(error))
         sys.exit(exit_code(error))
+    except Exception as error:
+        # A driver's text may hold row values or a URL: where and what kind, and no more.
+        complain("".join(traceback.format_tb(error.__traceback__)))
+        complain(f"shadowdesk failed with {type(error).__name__}; this is a fault, please report the lines above.")
+        sys.exit(FAULT)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, Person, caller_of, opened
+from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, Person, caller_of, opened, settings_from
 from mcp_server.cli.output import say, say_json, say_table
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def verify(
         with file.open("rb") as lines:
             report = verify_export(lines, trusted=trusted)
     else:
-        with opened(config) as assembly:
+        with opened(settings_from(config)) as assembly:
             report = verify_store(assembly.audit, assembly.checkpoints.all(), trusted=trusted)
     if json:
         say_json(
@@ -62,8 +62,9 @@ def tail(
     json: Json = False,
 ) -> None:
     """Print the newest events, the newest last."""
-    with opened(config) as assembly:
-        caller = caller_of(assembly.settings, person)
+    settings = settings_from(config)
+    caller = caller_of(settings, person)
+    with opened(settings) as assembly:
         events = assembly.governor.run(caller, "audit_tail", {"limit": limit}, lambda: assembly.audit.tail(limit))
     events = list(reversed(events))
     if json:
@@ -85,8 +86,9 @@ def export(
 
     if output.exists():
         raise typer.BadParameter(f"{output} exists already")
-    with opened(config) as assembly:
-        caller = caller_of(assembly.settings, person)
+    settings = settings_from(config)
+    caller = caller_of(settings, person)
+    with opened(settings) as assembly:
         # The trail holds row values: the file is its owner's alone from the first byte.
         with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
             last = assembly.governor.run(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, Person, caller_of, opened
+from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, Person, caller_of, opened, settings_from
 from mcp_server.cli.output import OK, REFUSED, complain, plain, say, say_json
 
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ def dry_run(
     if propose and drop:
         raise typer.BadParameter("--propose keeps the dry run for a person to decide; --drop would end it.")
     statements = statements_of(file)
-    with opened(config) as assembly:
-        caller = caller_of(assembly.settings, person)
+    settings = settings_from(config)
+    caller = caller_of(settings, person)
+    with opened(settings) as assembly:
         run = Run(assembly, caller, tenant, purpose, file.name)
         with dropped_at_the_end(run, drop):
             report = run.through(statements, quiet=json)
@@ -63,8 +64,9 @@ def inspect(
     person: Person = None,
 ) -> None:
     """Print a psql line for a read-only, expiring role on the dry run's shadow."""
-    with opened(config) as assembly:
-        caller = caller_of(assembly.settings, person)
+    settings = settings_from(config)
+    caller = caller_of(settings, person)
+    with opened(settings) as assembly:
         line = assembly.governor.run(
             caller, "inspect", {"dry_run_id": dry_run_id}, lambda: assembly.desk.inspect(caller, dry_run_id)
         )

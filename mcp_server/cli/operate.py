@@ -2,7 +2,7 @@
 
 import typer
 
-from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, Person, caller_of, opened
+from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, Person, caller_of, opened, settings_from
 from mcp_server.cli.output import say, say_json
 
 
@@ -13,8 +13,9 @@ def register(app: typer.Typer) -> None:
 
 def reap(config: Config = DEFAULT_CONFIG, person: Person = None, json: Json = False) -> None:
     """Drop expired shadows and what crashed servers left in the sandbox."""
-    with opened(config) as assembly:
-        caller = caller_of(assembly.settings, person)
+    settings = settings_from(config)
+    caller = caller_of(settings, person)
+    with opened(settings) as assembly:
         dropped = assembly.governor.run(caller, "reap", {}, assembly.desk.shadows.reap)
     if json:
         say_json(dropped)

@@ -16,7 +16,7 @@ Config = Annotated[
     Path, typer.Option("--config", envvar="SHADOWDESK_CONFIG", help="The configuration file.", metavar="FILE")
 ]
 Person = Annotated[
-    str | None, typer.Option("--person", help="Who you are in [people]; default: [stdio] person.", metavar="NAME")
+    str | None, typer.Option("--person", help="Who you are among the people of the configuration.", metavar="NAME")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 KeyFile = Annotated[
@@ -34,11 +34,11 @@ def settings_from(config: Path) -> "Settings":
 
 
 @contextmanager
-def opened(config: Path, *, applier: bool = False) -> "Iterator[Assembly]":
+def opened(settings: "Settings", *, applier: bool = False) -> "Iterator[Assembly]":
     """The desk with everything it needs, closed at the end; `applier` only where something is confirmed."""
     from mcp_server.assembly import open_desk
 
-    with open_desk(settings_from(config), applier=applier) as assembly:
+    with open_desk(settings, applier=applier) as assembly:
         yield assembly
 
 

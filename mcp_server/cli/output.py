@@ -1,6 +1,7 @@
 """What every command prints with: exit codes, JSON of our views, tables; used by each command file.
 
-Exit codes: 0 done (equal, verified), 1 refused or different, 2 wrong usage, 3 a server or store could not be reached.
+Exit codes: 0 done (equal, verified), 1 refused or different, 2 wrong usage, 3 a server or store could not be reached,
+4 a fault of ours.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-OK, REFUSED, USAGE, UNAVAILABLE = 0, 1, 2, 3
+OK, REFUSED, USAGE, UNAVAILABLE, FAULT = 0, 1, 2, 3, 4
 
 
 def say(text: str = "") -> None:

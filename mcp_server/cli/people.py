@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcp_server.cli.keys import person_with_key, read_key
-from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, KeyFile, Person, caller_of, opened
+from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, KeyFile, Person, caller_of, opened, settings_from
 from mcp_server.cli.output import say, say_json, say_table
 
 if TYPE_CHECKING:
@@ -29,22 +29,24 @@ def login(config: Config = DEFAULT_CONFIG, person: Person = None, key_file: KeyF
     """Print a one-time link that logs you in to the review pages for this browser."""
     from mcp_server.pages.sessions import digest_of
 
-    with opened(config) as assembly:
-        caller = person_with_key(assembly.settings, person, read_key(key_file, environment=True))
-        lifetime = timedelta(seconds=assembly.settings.pages.login_ttl_s)
+    settings = settings_from(config)
+    caller = person_with_key(settings, person, read_key(key_file, environment=True))
+    with opened(settings) as assembly:
+        lifetime = timedelta(seconds=settings.pages.login_ttl_s)
         token = secrets.token_urlsafe(32)
         assembly.governor.run(
             caller, "login", {}, lambda: assembly.control.create_login_link(digest_of(token), caller.name, lifetime)
         )
-        base_url = str(assembly.settings.pages.base_url).rstrip("/")
+        base_url = str(settings.pages.base_url).rstrip("/")
     say(f"Open this once, within {int(lifetime.total_seconds()) // 60} minutes, in your own browser:")
     say(f"{base_url}/login?token={token}")
 
 
 def proposals(config: Config = DEFAULT_CONFIG, person: Person = None, json: Json = False) -> None:
     """List the proposals you may see, newest first."""
-    with opened(config) as assembly:
-        caller = caller_of(assembly.settings, person)
+    settings = settings_from(config)
+    caller = caller_of(settings, person)
+    with opened(settings) as assembly:
         dry_runs = assembly.governor.run(
             caller, "list_dry_runs", {}, lambda: assembly.desk.list_dry_runs(caller, None, 200)
         )
@@ -69,8 +71,9 @@ def confirm(
     Needs a terminal and your personal key, typed or from --key-file; never from the environment.
     """
     _need_terminal()
-    with opened(config, applier=True) as assembly:
-        caller = person_with_key(assembly.settings, person, read_key(key_file, environment=False))
+    settings = settings_from(config)
+    caller = person_with_key(settings, person, read_key(key_file, environment=False))
+    with opened(settings, applier=True) as assembly:
         desk, govern = assembly.desk, assembly.governor.run
         view = govern(
             caller, "proposal_status", {"proposal_id": proposal_id}, lambda: desk.proposal(caller, proposal_id)
@@ -90,8 +93,9 @@ def reject(
     key_file: KeyFile = None,
 ) -> None:
     """Reject a proposal with a comment."""
-    with opened(config) as assembly:
-        caller = person_with_key(assembly.settings, person, read_key(key_file, environment=True))
+    settings = settings_from(config)
+    caller = person_with_key(settings, person, read_key(key_file, environment=True))
+    with opened(settings) as assembly:
         view = assembly.governor.run(
             caller,
             "reject",

@@ -29,8 +29,9 @@ def fence(config: Config = DEFAULT_CONFIG, person: Person = None) -> None:
     """Print the certificate: every table's class, its predicate, the foreign keys followed and cut."""
     from shadow.fence import certificate
 
-    with opened(config) as assembly:
-        caller = caller_of(assembly.settings, person)
+    settings = settings_from(config)
+    caller = caller_of(settings, person)
+    with opened(settings) as assembly:
         built = assembly.governor.run(caller, "describe_tables", {}, assembly.desk.production.fence)
     say(certificate(built))
 

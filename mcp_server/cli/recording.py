@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcp_server.cli.options import DEFAULT_CONFIG, Json, Person, caller_of, opened
+from mcp_server.cli.options import DEFAULT_CONFIG, Json, Person, caller_of, opened, settings_from
 from mcp_server.cli.output import OK, REFUSED, USAGE, complain, say, say_json
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def export(
 
     if output.exists():
         raise typer.BadParameter(f"{output} exists already")
-    with opened(config) as assembly:
-        caller = caller_of(assembly.settings, person)
+    settings = settings_from(config)
+    caller = caller_of(settings, person)
+    with opened(settings) as assembly:
         document = assembly.governor.run(
             caller,
             "recording_export",
@@ -83,8 +84,9 @@ def _differences(file: Path, config: Path | None, schema: Path | None, person: s
         return recording_run.run_with_rows(document, definitions=definitions)
     if schema is not None:
         raise typer.BadParameter("--schema goes with the recorded rows, not with --config.")
-    with opened(config) as assembly:
-        caller = caller_of(assembly.settings, person)
+    settings = settings_from(config)
+    caller = caller_of(settings, person)
+    with opened(settings) as assembly:
         desk = assembly.desk
         found: list[Difference] = assembly.governor.run(
             caller,

@@ -27,7 +27,7 @@ def serve(
     config: Config = DEFAULT_CONFIG,
     only: Annotated[Part | None, typer.Option("--only", help="Serve one part; the other runs elsewhere.")] = None,
 ) -> None:
-    """Serve /mcp for models and /review for people over HTTP, on [pages] host and port."""
+    """Serve /mcp for models and /review for people over HTTP, on the host and port of the pages section."""
     from mcp_server.cli.running import serve_http
 
     refuse_key_in_environment()

@@ -58,7 +58,7 @@ def _run_statement(session: Session, given: RunStatement) -> Answer:
     )
     result = StatementResult(dry_run_id=given.dry_run_id, step=Step.of(made))
     return Answer(
-        value=result, text=words.step(result.step, given.dry_run_id), facts=Facts(diff=diff_summary(made.diff))
+        value=result, text=words.step(result.step, made, given.dry_run_id), facts=Facts(diff=diff_summary(made.diff))
     )
 
 

@@ -79,7 +79,7 @@ class DomainCall:
         summaries = [diff_summary(made.diff) for made in edit.steps]
         return Answer(
             value=result,
-            text=_words(result, steps, edit.dry_run_id),
+            text=_words(result, steps, edit),
             facts=Facts(dry_run_id=edit.dry_run_id, diff=summaries or None, request=given(arguments, "request")),
         )
 
@@ -128,14 +128,12 @@ class DomainCall:
         return kept[-1] if kept else None
 
 
-
-
-def _words(result: BaseModel, steps: tuple[Step, ...], dry_run_id: str) -> str:
+def _words(result: BaseModel, steps: tuple[Step, ...], edit: Edit) -> str:
     own = json.dumps(result.model_dump(mode="json")["result"], ensure_ascii=False)
     parts = [] if own == "null" else [f"Result: {quoted(own, RESULT_CHARACTERS)}"]
-    parts += [words.step(step, dry_run_id) for step in steps]
+    parts += [words.step(shown, made, edit.dry_run_id) for shown, made in zip(steps, edit.steps, strict=True)]
     if steps:
-        parts.append(f"To put this before a person, repeat the call with dry_run=false and dry_run_id={dry_run_id}.")
+        parts.append(f"To put this before a person, repeat it with dry_run=false and dry_run_id={edit.dry_run_id}.")
     else:
-        parts.append(f"The tool changed nothing in dry run {dry_run_id}.")
+        parts.append(f"The tool changed nothing in dry run {edit.dry_run_id}.")
     return "\n\n".join(parts)

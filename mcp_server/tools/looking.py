@@ -79,9 +79,7 @@ def _find_tenant(session: Session, given: FindTenant) -> Answer:
 def _describe_tables(session: Session, given: DescribeTables) -> Answer:
     found = session.desk.describe_tables(session.caller, given.tables)
     wide = given.tables is None and len(found) > WIDE
-    result = Tables(
-        tables=tuple(_without_columns(table) if wide else table for table in found), columns_left_off=wide
-    )
+    result = Tables(tables=tuple(_without_columns(table) if wide else table for table in found), columns_left_off=wide)
     return Answer(value=result, text=words.tables(result))
 
 
@@ -99,14 +97,14 @@ def _without_columns(table: TableDescription) -> TableDescription:
 def _query_shadow(session: Session, given: QueryShadow) -> Answer:
     found = session.desk.query(session.caller, given.dry_run_id, given.sql, texts(given.params), given.limit)
     result = Rows.of(found)
-    return Answer(value=result, text=words.rows(result))
+    return Answer(value=result, text=words.rows(result, found))
 
 
 def _show_diff(session: Session, given: ShowDiff) -> Answer:
     found = session.desk.diff(session.caller, given.dry_run_id, given.step, given.page_start, given.page_size)
     shown = diff_for_model(found, given.page_size)
     result = DiffResult(dry_run_id=given.dry_run_id, step=given.step, diff=shown)
-    return Answer(value=result, text=words.diff(result), facts=Facts(diff=diff_summary(found)))
+    return Answer(value=result, text=words.diff(result, found), facts=Facts(diff=diff_summary(found)))
 
 
 def _list_dry_runs(session: Session, given: ListDryRuns) -> Answer:

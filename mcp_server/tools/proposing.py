@@ -34,7 +34,7 @@ class Escalate(Arguments):
 def answer(session: Session, view: ProposalView) -> Answer:
     """A proposal as a tool's answer, with the address of its page."""
     result = ProposalResult.of(view, session.link(view.review_path))
-    return Answer(value=result, text=words.proposal(result), facts=facts_of(view))
+    return Answer(value=result, text=words.proposal(result, view.diff), facts=facts_of(view))
 
 
 def _propose(session: Session, given: Propose) -> Answer:

@@ -3,6 +3,7 @@
 Values from rows stay JSON texts and are capped here; the words beside them come from `words.py`.
 """
 
+import hashlib
 from dataclasses import replace
 from datetime import datetime
 
@@ -146,10 +147,11 @@ class ProposalResult(BaseModel):
 
 
 def capped(text: str | None) -> str | None:
-    """A cell's text, cut when it is long; the cut says how long the whole is."""
+    """A cell's text, cut when it is long; the cut says how long the whole is, and texts that differ look different."""
     if text is None or len(text) <= CELL_CHARACTERS:
         return text
-    return f"{text[:CELL_CHARACTERS]}… (cut: {len(text):,} characters)"
+    short = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{text[:CELL_CHARACTERS]}… ({len(text):,} characters, sha256 {short})"
 
 
 def diff_for_model(diff: Diff, rows: int) -> Diff:

@@ -5,9 +5,10 @@ Whatever comes from rows or from people is quoted and capped, so that it cannot 
 
 from collections.abc import Sequence
 
+from differ.model import Diff
 from differ.text import DATA_NOTE, as_text, neutralise, quoted
 from mcp_server.tools.results import CELL_CHARACTERS, DiffResult, ProposalResult, Rows, Step, Tables
-from mcp_server.views import DryRunView, TenantHit
+from mcp_server.views import DryRunView, QueryResult, StepResult, TenantHit
 
 _WHO = {
     "self": "its rep may confirm it",
@@ -59,34 +60,36 @@ def dry_runs(found: Sequence[DryRunView]) -> str:
     return "\n".join(dry_run(view) for view in found) or "There are no such dry runs."
 
 
-def rows(found: Rows) -> str:
-    """Every row on a line of its own, cells quoted."""
-    count = f"{len(found.rows)} row" if len(found.rows) == 1 else f"{len(found.rows)} rows"
+def rows(shown: Rows, found: QueryResult) -> str:
+    """Every row that is shown on a line of its own, cells quoted."""
+    count = f"{len(shown.rows)} row" if len(shown.rows) == 1 else f"{len(shown.rows)} rows"
     columns = ", ".join(f"{quoted(n, 80)} {neutralise(t, 80)}" for n, t in zip(found.columns, found.types, strict=True))
-    lines = [f"{count}; columns: {columns}.", DATA_NOTE] if found.rows else [f"{count}; columns: {columns}."]
-    for row in found.rows:
+    lines = [f"{count}; columns: {columns}.", DATA_NOTE] if shown.rows else [f"{count}; columns: {columns}."]
+    for row in found.rows[: len(shown.rows)]:
         lines.append(", ".join(quoted(cell, CELL_CHARACTERS) for cell in row))
-    if found.truncated:
+    if shown.truncated:
         lines.append("There are more rows than are shown: narrow the query, or count with an aggregate.")
     return "\n".join(lines)
 
 
-def step(made: Step, dry_run_id: str) -> str:
+def step(shown: Step, made: StepResult, dry_run_id: str) -> str:
     """What one statement did, on the shadow only."""
     count = f"{made.row_count} row" if made.row_count == 1 else f"{made.row_count} rows"
     parts = [f"Step {made.step} of dry run {dry_run_id}: the statement counted {count}. Production is untouched."]
     parts += [neutralise(warning, 300) for warning in made.warnings]
-    parts.append(as_text(made.diff))
-    return "\n".join(parts + ([rows(made.rows)] if made.rows else []))
+    parts.append(as_text(made.diff, max_rows=len(shown.diff.rows)))
+    if shown.rows is not None and made.rows is not None:
+        parts.append(rows(shown.rows, made.rows))
+    return "\n".join(parts)
 
 
-def diff(found: DiffResult) -> str:
+def diff(shown: DiffResult, found: Diff) -> str:
     """The diff, headed by what it is of."""
-    of = "all kept steps" if found.step is None else f"step {found.step}"
-    return f"Dry run {found.dry_run_id}, {of}:\n{as_text(found.diff, max_rows=len(found.diff.rows))}"
+    of = "all kept steps" if shown.step is None else f"step {shown.step}"
+    return f"Dry run {shown.dry_run_id}, {of}:\n{as_text(found, max_rows=len(shown.diff.rows))}"
 
 
-def proposal(found: ProposalResult) -> str:
+def proposal(found: ProposalResult, whole: Diff) -> str:
     """Where a proposal stands, who decides, and the page on which they do."""
     tenant = f"tenant {quoted(found.tenant_key, 80)} ({quoted(found.tenant_label, 120)})"
     lines = [f"Proposal {found.id} for {tenant}: {found.state}; {_WHO.get(found.decision, found.decision)}."]
@@ -101,7 +104,7 @@ def proposal(found: ProposalResult) -> str:
     if found.receipt:
         lines.append(f"Production applied {found.receipt.rows:,} rows at {found.receipt.applied_at.isoformat()}.")
     lines += [neutralise(note, 400) for note in found.rehearsal_notes]
-    lines.append(as_text(found.diff))
+    lines.append(as_text(whole, max_rows=len(found.diff.rows)))
     if found.state in _WAITS:
         lines.append(f"Nothing is applied yet. A person reads and decides it here: {found.review_url}")
     return "\n".join(lines)

@@ -74,7 +74,9 @@ def test_a_wrong_number_of_rows_replays_nothing(stage: Stage, claude: Claude, re
 def test_nothing_a_tool_says_opens_the_page(stage: Stage, claude: Claude) -> None:
     dry_run = start(claude)
     said = [claude.call("list_dry_runs"), claude.call("describe_tables")]
-    said.append(claude.call("run_statement", dry_run_id=dry_run, sql="UPDATE accounts SET name = name || '!'", reason="x1"))
+    said.append(
+        claude.call("run_statement", dry_run_id=dry_run, sql="UPDATE accounts SET name = name || '!'", reason="x1")
+    )
     said += [claude.call("propose", dry_run_id=dry_run), claude.call("show_diff", dry_run_id=dry_run)]
     text = json.dumps(said)
     assert "token" not in text and "/login" not in text
@@ -93,7 +95,9 @@ def test_the_intern_rehearses_everything_granted_and_confirms_nothing(stage: Sta
     finally:
         browser.close()
         intern.close()
-    assert stage.production(f"SELECT count(*) FROM shadowdesk.receipts WHERE proposal_id = '{proposal['id']}'") == [(0,)]
+    assert stage.production(f"SELECT count(*) FROM shadowdesk.receipts WHERE proposal_id = '{proposal['id']}'") == [
+        (0,)
+    ]
 
 
 def test_the_threshold_decides_who_may_confirm(stage: Stage, claude: Claude, tmp_path: Path) -> None:
@@ -108,8 +112,12 @@ def test_the_threshold_decides_who_may_confirm(stage: Stage, claude: Claude, tmp
         other.close()
 
 
-def test_an_escalated_proposal_waits_for_the_engineer_and_then_opens(stage: Stage, claude: Claude, rep: Browser) -> None:
-    proposal = propose(claude, f"UPDATE contracts SET terms = terms || '{{\"q\": 1}}' WHERE id = {CONTRACT.contract_id}")
+def test_an_escalated_proposal_waits_for_the_engineer_and_then_opens(
+    stage: Stage, claude: Claude, rep: Browser
+) -> None:
+    proposal = propose(
+        claude, f"UPDATE contracts SET terms = terms || '{{\"q\": 1}}' WHERE id = {CONTRACT.contract_id}"
+    )
     claude.call("escalate", dry_run_id=proposal["dry_run_id"], question="Is this right?")
     with pytest.raises(PageRefused):
         rep.confirm(str(proposal["path"]), int(str(proposal["rows"])))
@@ -124,7 +132,9 @@ def test_an_escalated_proposal_waits_for_the_engineer_and_then_opens(stage: Stag
 
 def test_a_dry_run_goes_on_after_its_shadow_was_lost(stage: Stage, claude: Claude) -> None:
     dry_run = start(claude)
-    claude.call("run_statement", dry_run_id=dry_run, sql="INSERT INTO accounts (name) VALUES ('Kept')", reason="new one")
+    claude.call(
+        "run_statement", dry_run_id=dry_run, sql="INSERT INTO accounts (name) VALUES ('Kept')", reason="new one"
+    )
     before = claude.call("show_diff", dry_run_id=dry_run)["diff"]
     dropped = stage.command("reap", "--config", str(stage.config), "--dry-run", dry_run)
     if dropped.returncode == 2:

@@ -84,7 +84,11 @@ async def test_a_hidden_tool_is_refused_like_one_that_does_not_exist(
         unknown = await client.call_tool("open_books", {})
     assert hidden.is_error
     assert text(hidden) == text(misused) == text(unknown).replace("open_books", "close_books")
-    assert desk.audit.outcomes() == [("close_books", "denied"), ("close_books", "denied"), ("open_books", "unknown_tool")]
+    assert desk.audit.outcomes() == [
+        ("close_books", "denied"),
+        ("close_books", "denied"),
+        ("open_books", "unknown_tool"),
+    ]
 
 
 async def test_every_tool_has_a_schema_that_refuses_more_and_an_output_schema(served: Served, mode: Any) -> None:
@@ -113,7 +117,9 @@ async def test_the_intent_is_audited_before_the_desk_is_reached(served: Served, 
     async with Client(served("rita"), mode=mode) as client:
         started = await client.call_tool("start_dry_run", START)
         dry_run_id = started.structured_content["dry_run"]["id"]  # type: ignore[index]
-        await client.call_tool("run_statement", {"dry_run_id": dry_run_id, "sql": "UPDATE t SET x = 1", "reason": "typo"})
+        await client.call_tool(
+            "run_statement", {"dry_run_id": dry_run_id, "sql": "UPDATE t SET x = 1", "reason": "typo"}
+        )
     assert desk.seen_before_act == [1, 3]
     intent, outcome = desk.audit.events[2:]
     assert (intent.kind, intent.person, intent.role, intent.channel) == ("intent", "rita", "rep", "stdio")

@@ -50,7 +50,9 @@ def clone_500k(server: EmbeddedServer, repeats: int = 3) -> Result:
         life.shadow.ensure({"events": 1})
         ours.append(time.perf_counter() - started)
         life.close()
-    return Result.of("clone of a 500,000-row tenant / psql COPY pipe + index DDL", median(ours), median(theirs), 1.3, "s")
+    return Result.of(
+        "clone of a 500,000-row tenant / psql COPY pipe + index DDL", median(ours), median(theirs), 1.3, "s"
+    )
 
 
 def _bare(server: EmbeddedServer, url: str) -> float:
@@ -67,7 +69,9 @@ def _bare(server: EmbeddedServer, url: str) -> float:
     psql = [str(server.bin_dir / "psql"), "-X", "-q", "-c"]
     started = time.perf_counter()
     out = subprocess.Popen(
-        [*psql, "COPY (SELECT * FROM events WHERE tenant_id = 1) TO STDOUT"], env=_environment(url), stdout=subprocess.PIPE
+        [*psql, "COPY (SELECT * FROM events WHERE tenant_id = 1) TO STDOUT"],
+        env=_environment(url),
+        stdout=subprocess.PIPE,
     )
     subprocess.run([*psql, "COPY events FROM STDIN"], env=_environment(target), stdin=out.stdout, check=True)
     out.wait()
@@ -106,4 +110,10 @@ def dry_run_10k(server: EmbeddedServer, repeats: int = 5) -> Result:
                 conn.execute(statement.replace("(id, kind", "(tenant_id, id, kind").replace("(9999999", "(1, 9999999"))  # type: ignore[call-overload]
             theirs.append(time.perf_counter() - started)
             conn.rollback()
-    return Result.of("dry run (start, 5 steps, diff) of a 10,000-row tenant / the bare statements", median(ours), median(theirs), None, "s")
+    return Result.of(
+        "dry run (start, 5 steps, diff) of a 10,000-row tenant / the bare statements",
+        median(ours),
+        median(theirs),
+        None,
+        "s",
+    )

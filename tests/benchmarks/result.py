@@ -19,5 +19,10 @@ class Result:
     def of(cls, name: str, ours: float, reference: float, goal: float | None, unit: str) -> Self:
         """Rounded for people; the ratio is of the unrounded figures."""
         return cls(
-            name=name, ours=round(ours, 5), reference=round(reference, 5), ratio=round(ours / reference, 2), goal=goal, unit=unit
+            name=name,
+            ours=round(ours, 5),
+            reference=round(reference, 5),
+            ratio=round(ours / reference, 2),
+            goal=goal,
+            unit=unit,
         )

@@ -114,7 +114,9 @@ def test_a_row_that_matches_the_statement_only_now_diverges(life: Lifecycle, own
 def test_another_tenants_change_never_blocks(life: Lifecycle, owner_url: str) -> None:
     life.run("UPDATE line_items SET qty = 9")
     frozen, _ = life.freeze()
-    on_production(owner_url, "UPDATE line_items SET qty = 4 WHERE contract_id IN (SELECT id FROM contracts WHERE tenant_id = 2)")
+    on_production(
+        owner_url, "UPDATE line_items SET qty = 4 WHERE contract_id IN (SELECT id FROM contracts WHERE tenant_id = 2)"
+    )
     life.replay(frozen)
     with psycopg.connect(owner_url) as conn:
         found = conn.execute(
@@ -135,7 +137,9 @@ def test_a_trigger_that_touches_another_tenants_row_on_production_diverges(
 ) -> None:
     """Counters and own images are equal there: only who wrote the rows tells (design 4.6)."""
     owner_url = production_database(APP + TOP)
-    on_production(owner_url, "UPDATE contracts SET total = 5000 WHERE id = (SELECT max(id) FROM contracts WHERE tenant_id = 2)")
+    on_production(
+        owner_url, "UPDATE contracts SET total = 5000 WHERE id = (SELECT max(id) FROM contracts WHERE tenant_id = 2)"
+    )
     life = Lifecycle(settings=installed(owner_url, RULES), sandbox_server=postgres_server, tenant="1")
     try:
         life.run("UPDATE line_items SET price = price WHERE contract_id = $1", [own_contract(life)])

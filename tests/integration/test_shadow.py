@@ -39,7 +39,9 @@ INSERT INTO tasks(project_id, title) SELECT id, 'T' FROM projects;
 INSERT INTO secrets VALUES (1,'x');
 """
 RULES = FenceRules(
-    root="tenants", label="name", tables={"tenants": TableRule(surface=False), "plans": TableRule(fence_class="shared", rows="all")}
+    root="tenants",
+    label="name",
+    tables={"tenants": TableRule(surface=False), "plans": TableRule(fence_class="shared", rows="all")},
 )
 
 
@@ -100,10 +102,15 @@ def test_a_table_outside_the_fence_is_refused_by_name(life: Lifecycle) -> None:
         life.query("SELECT * FROM secrets")
 
 
-def test_the_role_reaches_no_other_database_and_nothing_of_ours(life: Lifecycle, postgres_server: EmbeddedServer) -> None:
+def test_the_role_reaches_no_other_database_and_nothing_of_ours(
+    life: Lifecycle, postgres_server: EmbeddedServer
+) -> None:
     parts = conninfo_to_dict(life.shadow.role.info.dsn)
     url = make_conninfo(
-        postgres_server.owner_url, user=str(parts["user"]), password=life.shadow.role.info.password, dbname=str(parts["dbname"])
+        postgres_server.owner_url,
+        user=str(parts["user"]),
+        password=life.shadow.role.info.password,
+        dbname=str(parts["dbname"]),
     )
     for database in ("postgres", life.mirror):
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
@@ -161,7 +168,9 @@ def test_dropping_leaves_no_database_and_no_role(life: Lifecycle) -> None:
 
 def test_expired_shadows_are_reaped_by_anybody(life: Lifecycle) -> None:
     with psycopg.connect(life.sandbox_server.owner_url) as conn:
-        conn.execute("UPDATE shadowdesk.shadows SET expires_at = now() - interval '1 s' WHERE id = %s", (life.shadow.id,))
+        conn.execute(
+            "UPDATE shadowdesk.shadows SET expires_at = now() - interval '1 s' WHERE id = %s", (life.shadow.id,)
+        )
     assert life.shadow.id in life.sandbox.reap(life.mirror)
     assert not life.sandbox.exists(life.shadow.id)
 

@@ -21,11 +21,11 @@ from mcp import Client, StdioServerParameters
 from mcp.types import TextContent
 
 from differ.model import Diff, RowChange
+from mcp_server.demo.person import Browser
 from mcp_server.install import APPLIER, READER, install_sql, new_passwords
 from shadow.embedded import EmbeddedServer
 from tests.retail.changes import Change
 from tests.retail.data import Document
-from mcp_server.demo.person import Browser
 
 _ROOT = Path(__file__).parents[2]
 _COMMAND = [sys.executable, "-c", "from mcp_server.cli import main; main()"]

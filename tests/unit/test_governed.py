@@ -85,7 +85,11 @@ def test_a_denied_call_is_audited_and_does_not_run() -> None:
 @pytest.mark.parametrize(
     ("error", "outcome", "message"),
     [
-        (StatementFailed("It failed.", "Rolled back.", "Mend it."), "refused:StatementFailed", "It failed. Rolled back. Mend it."),
+        (
+            StatementFailed("It failed.", "Rolled back.", "Mend it."),
+            "refused:StatementFailed",
+            "It failed. Rolled back. Mend it.",
+        ),
         (PermissionDenied("Not yours.", "Nothing ran.", "Ask."), "denied", "Not yours. Nothing ran. Ask."),
         (RuntimeError(SECRET), "crash:RuntimeError", None),
         (KeyboardInterrupt(), "aborted", "KeyboardInterrupt"),

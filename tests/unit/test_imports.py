@@ -13,7 +13,7 @@ MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglo
 HOMES = {
     "postgast": ("shadow/gate", "mcp_server/cli/"),
     "deepdiff": ("differ/",),
-    "rfc8785": ("differ/digest", "audit/"),
+    "rfc8785": ("differ/digest", "audit/", "mcp_server/control/"),
     "alembic": ("mcp_server/control/", "audit/"),
     "typer": ("mcp_server/cli/",),
     "jinja2": ("mcp_server/pages/",),

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.demo.person import _Form
 from tests.retail.changes import Change, Table, changes
 from tests.retail.data import Action, DataMissing, Session, Shop, read_sessions, read_shop
 from tests.retail.documents import differences
 from tests.retail.loader import load
-from mcp_server.demo.person import _Form
 from tests.retail.rules import Payment, held
 from tests.retail.run import Report
 from tests.retail.session import Outcome

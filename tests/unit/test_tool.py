@@ -60,7 +60,12 @@ def test_the_signature_of_the_design_works_as_it_is_written() -> None:
 def test_an_edit_parameter_is_injected_and_invisible() -> None:
     def body(name: str, edit: Edit) -> None: ...
 
-    assert list(marked(body).arguments.model_fields) == ["given_name", "given_dry_run", "given_dry_run_id", "given_request"]
+    assert list(marked(body).arguments.model_fields) == [
+        "given_name",
+        "given_dry_run",
+        "given_dry_run_id",
+        "given_request",
+    ]
 
 
 def test_a_parameter_may_bear_a_name_of_pydantic() -> None:
@@ -142,7 +147,10 @@ def test_a_step_carries_the_tool_its_arguments_and_a_reason() -> None:
     edit = an_edit(run=lambda *given, **named: seen.append((given, named)))
     edit.run("UPDATE t SET x = $1", ("1",))
     edit.run("UPDATE t SET x = 2", reason="another")
-    assert seen[0] == ((CALLER, "dr_1", "UPDATE t SET x = $1", "the reason", ["1"]), {"tool": "a_tool", "arguments": {"x": 1}})
+    assert seen[0] == (
+        (CALLER, "dr_1", "UPDATE t SET x = $1", "the reason", ["1"]),
+        {"tool": "a_tool", "arguments": {"x": 1}},
+    )
     assert seen[1][0][3] == "another"
     assert len(edit.steps) == 2
 

@@ -1,0 +1,29 @@
+"""`make bench`: measures every ratio once and writes bench.json."""
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from shadow.embedded import open_sandbox
+from tests.benchmarks.clone import clone_500k, dry_run_10k
+from tests.benchmarks.governed import governed_call
+
+
+def main() -> None:
+    """Runs the benchmarks one after the other."""
+    results = []
+    with tempfile.TemporaryDirectory(prefix="shadowdesk-bench-") as folder:
+        with open_sandbox(Path(folder) / "postgres") as server:
+            results.append(clone_500k(server))
+            results.append(dry_run_10k(server))
+        results.append(governed_call(Path(folder) / "stage"))
+    Path("bench.json").write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
+    for result in results:
+        goal = f" (goal {result.goal})" if result.goal is not None else ""
+        print(
+            f"{result.ratio:8.2f}{goal}  {result.name}: {result.ours} {result.unit} / {result.reference} {result.unit}"
+        )
+
+
+main()
