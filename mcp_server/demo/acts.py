@@ -198,7 +198,7 @@ class Acts:
         self._hold(same.returncode == 0, f"the recording differs: {same.stdout[-400:]} {same.stderr[-400:]}")
         self._tell.say("Equal: same rows, same cells.")
         changed = self._stage.command("recording", "run", str(file), "--schema", str(self._changed_schema(file)))
-        words = (changed.stdout + changed.stderr).strip()
+        words = (changed.stderr + changed.stdout).strip()
         self._hold(changed.returncode == 1 and "contracts" in words, f"a changed trigger went unnoticed: {words}")
         self._tell.say(f"With a release that changes one trigger it fails and says where: {words.splitlines()[0]}")
         return "equal"

@@ -38,6 +38,6 @@ class Telling:
 
     def diff(self, proposal: dict[str, Any], rows: int = 3) -> None:
         """The proposal's diff as the terminal shows it."""
-        text = as_text(Diff.from_json(proposal["diff"]), width=96, max_rows=rows)
+        text = as_text(Diff.from_json(proposal["diff"]), width=self._console.width - 8, max_rows=rows)
         for line in text.splitlines():
             self._console.print(Text(f"    │ {line}"), style="cyan")
