@@ -111,7 +111,7 @@ async def test_the_token_says_who_calls(address: str, desk: MemoryDesk, mode: An
     ]
 
 
-@pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer ", "Basic cml0YQ==", "Bearer " + "0" * 64])
+@pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer", "Basic cml0YQ==", "Bearer " + "0" * 64])
 def test_without_a_known_token_there_is_401_and_nothing_else(
     address: str, desk: MemoryDesk, header: str | None
 ) -> None:

@@ -3,7 +3,10 @@
 Used by `python -m tests.retail run` and by acceptance tests, on a production that holds the shop already.
 """
 
+import hashlib
+import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -46,13 +49,14 @@ class ClientDriver:
         with ExitStack() as opening:
             folder = Path(opening.enter_context(tempfile.TemporaryDirectory(prefix="shadowdesk-retail-")))
             port = _free_port()
-            config = configure(folder, production, database, port)
+            key = secrets.token_urlsafe(24)
+            config = configure(folder, production, database, port, key)
             self._portal = opening.enter_context(start_blocking_portal())
             server = StdioServerParameters(
                 command=_COMMAND[0], args=[*_COMMAND[1:], "stdio", "--config", str(config)], cwd=_ROOT
             )
             self._client = opening.enter_context(self._portal.wrap_async_context_manager(Client(server)))
-            self._browser = Browser(f"http://127.0.0.1:{port}", login_link(config))
+            self._browser = Browser(f"http://127.0.0.1:{port}", login_link(config, key))
             opening.callback(self._browser.close)
             self._closing = opening.pop_all()
 
@@ -109,7 +113,7 @@ class ClientDriver:
         return self._portal.call(self._client.call_tool, tool, arguments)
 
 
-def configure(folder: Path, production: EmbeddedServer, database: str, port: int) -> Path:
+def configure(folder: Path, production: EmbeddedServer, database: str, port: int, key: str) -> Path:
     """Installs the two roles on production and writes the TOML; returns its path."""
     passwords = new_passwords()
     with psycopg.connect(production.url(database), autocommit=True) as connection:
@@ -123,16 +127,18 @@ def configure(folder: Path, production: EmbeddedServer, database: str, port: int
             reader_url=production.url(database, user=READER, password=passwords[READER]),
             applier_url=production.url(database, user=APPLIER, password=passwords[APPLIER]),
             port=port,
+            key_sha256=hashlib.sha256(key.encode()).hexdigest(),
         ),
         encoding="utf-8",
     )
     return config
 
 
-def login_link(config: Path) -> str:
+def login_link(config: Path, key: str) -> str:
     """The one-time link that `shadowdesk login` prints on the person's own terminal."""
     command = [*_COMMAND, "login", "--config", str(config)]
-    printed = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout
+    environment = {**os.environ, "SHADOWDESK_KEY": key}
+    printed = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True, env=environment).stdout
     found = re.search(r"https?://\S+/login\?token=\S+", printed)
     if found is None:
         raise DriverFailed("`shadowdesk login` printed no login link")
