@@ -24,6 +24,7 @@ WORDS = 4000
 
 def add_documents(server: MCPServer[None], desk: "Desk", governor: Governor, source: CallerSource) -> None:
     """Adds them to `server`; reading a diff is governed like the tool that shows it."""
+    _add_prompts(server)
 
     @server.resource(
         "dryrun://{dry_run_id}/diff",
@@ -48,6 +49,8 @@ def add_documents(server: MCPServer[None], desk: "Desk", governor: Governor, sou
             raise ResourceError("The diff could not be read; tell the operator the time of this call.") from None
         return as_text(found, max_rows=len(diff_for_model(found, RESOURCE_ROWS).rows))
 
+
+def _add_prompts(server: MCPServer[None]) -> None:
     @server.prompt(name="what-if fix", title="What-if fix", description="Rehearse a fix for a rep's request.")
     def what_if_fix(request: str, tenant: str = "") -> str:
         return (

@@ -134,7 +134,7 @@ def _is_free(settings: Settings) -> bool:
         with _listener(settings):
             return True
     except ConfigurationInvalid as taken:
-        logger.warning("the review pages are not served by this process: %s", taken.happened)
+        logger.info("the review pages are not served by this process: %s", taken.happened)
         return False
 
 

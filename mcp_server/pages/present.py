@@ -198,10 +198,15 @@ def _measure(measure: MeasureDelta) -> MeasureShown:
     return MeasureShown(
         name=_line(measure.name),
         unit=_line(measure.unit or ""),
-        before=shown(measure.before),
-        after=shown(measure.after),
+        before=_side(measure.before),
+        after=_side(measure.after),
         delta=_signed(measure.delta),
     )
+
+
+def _side(total: str | None) -> Shown:
+    """A measure may tell its difference alone: the total over all rows was not asked for."""
+    return Shown(text="", mark="not totalled") if total is None else shown(total)
 
 
 def _signed(delta: str) -> str:
