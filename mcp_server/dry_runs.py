@@ -337,14 +337,20 @@ class DryRuns:
         return dry_run
 
     def on_shadow(self, dry_run: DryRun, work: Callable[[Shadow, list[Statement]], T]) -> T:
-        """Runs `work` on the dry run's shadow, alone; rebuilds the shadow once when it or its snapshot is lost."""
+        """Runs `work` on the dry run's shadow, alone; rebuilds the shadow once when it or its snapshot is lost.
+
+        Raises ShadowExpired when it is lost and the dry run is over: production has moved on, so nothing could show
+        what its steps did then.
+        """
         try:
-            shadow = self.shadows.get(dry_run.id)
-            with shadow.lock:
+            shadow = self.shadows.get(dry_run.id, dry_run.shadow_id, dry_run.tenant_key, dry_run.fence_hash)
+            with shadow.alone():
                 return work(shadow, self.control.statements(dry_run.id))
         except (ShadowExpired, SnapshotGone):
+            if dry_run.state not in ("open", "proposed", "escalated"):
+                raise
             shadow = self.rebuild(dry_run)
-            with shadow.lock:
+            with shadow.alone():
                 return work(shadow, self.control.statements(dry_run.id))
 
     def rebuild(self, dry_run: DryRun) -> Shadow:
@@ -370,9 +376,13 @@ class DryRuns:
             self.shadows.drop(dry_run.id, shadow.id)
             raise
         self.control.update_shadow(
-            dry_run.id, shadow_id=shadow.id, snapshot_id=shadow.snapshot.name if shadow.snapshot else None,
-            mirror_version=mirror, base_at=shadow.snapshot.taken_at if shadow.snapshot else datetime.now(UTC),
-        )  # fmt: skip
+            dry_run.id,
+            shadow_id=shadow.id,
+            snapshot_id=shadow.snapshot.name if shadow.snapshot else None,
+            mirror_version=mirror,
+            fence_hash=shadow.fence.catalog.fingerprint,
+            base_at=shadow.snapshot.taken_at if shadow.snapshot else datetime.now(UTC),
+        )
         self.shadows.keep(dry_run.id, shadow)
         return shadow
 

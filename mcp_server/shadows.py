@@ -21,9 +21,10 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowSettings:
-    """Pool size, how long a snapshot of production is held (seconds), how large a shadow may be (bytes)."""
+    """Pool size, shadows kept connected, how long a snapshot is held (seconds), how large a shadow may be (bytes)."""
 
     pool: int = 2
+    max_open: int = 24
     snapshot_max_s: float = 600.0
     max_bytes: int = 2 << 30
 
@@ -68,17 +69,16 @@ class Shadows:
         if progress:
             progress("Taking a shadow", 0.6)
         shadow_id, password = self._sandbox.take(mirror)
-        snapshot = Snapshot(
-            self._production.settings.reader_url, fence.catalog.schemas, max_s=self._settings.snapshot_max_s
+        shadow = self._connect(shadow_id, password, fence, tenant_key)
+        shadow.prepare(
+            Snapshot.take(
+                self._production.settings.reader_url, fence.catalog.schemas, max_s=self._settings.snapshot_max_s
+            )
         )
-        shadow = self._connect(shadow_id, password, fence, tenant_key, snapshot)
-        shadow.prepare()
         self._refill(mirror)
         return shadow, mirror
 
-    def _connect(
-        self, shadow_id: str, password: str, fence: Fence, tenant_key: str, snapshot: Snapshot | None
-    ) -> Shadow:
+    def _connect(self, shadow_id: str, password: str, fence: Fence, tenant_key: str) -> Shadow:
         return Shadow(
             shadow_id=shadow_id,
             fence=fence,
@@ -86,25 +86,35 @@ class Shadows:
             owner_url=self._sandbox.owner_url(shadow_id),
             role_url=self._sandbox.role_url(shadow_id, password),
             reader_url=self._production.settings.reader_url,
-            snapshot=snapshot,
             search_path=self._production.settings.search_path,
             max_bytes=self._settings.max_bytes,
         )
 
     def keep(self, dry_run_id: str, shadow: Shadow) -> None:
-        """Remembers the open shadow of a dry run."""
+        """Remembers the open shadow of a dry run; the one unused for longest is closed when there are too many."""
         with self._lock:
             self._open[dry_run_id] = shadow
+            crowd = list(self._open)[: max(0, len(self._open) - self._settings.max_open)]
+        for other in crowd:
+            self.forget(other)
 
-    def get(self, dry_run_id: str) -> Shadow:
-        """The dry run's open shadow. Raises ShadowExpired when this process cannot reach it any more."""
+    def get(self, dry_run_id: str, shadow_id: str | None, tenant_key: str, fingerprint: str | None) -> Shadow:
+        """The dry run's shadow, opened again when this process closed it or another one made it.
+
+        Raises ShadowExpired when it is gone, or production's schema is not the one it was made for any more.
+        """
+        password = self._sandbox.password(shadow_id) if shadow_id else None
         with self._lock:
-            shadow = self._open.get(dry_run_id)
-        if shadow is None or shadow.owner.closed or shadow.role.closed:
+            shadow = self._open.pop(dry_run_id, None)
+            if shadow is not None and password is not None and not (shadow.owner.closed or shadow.role.closed):
+                self._open[dry_run_id] = shadow  # last again: used most recently
+                return shadow
+        fence = self._production.fence()
+        if shadow_id is None or password is None or fence.catalog.fingerprint != fingerprint:
             raise gone()
-        if not self._sandbox.exists(shadow.id):
-            self.forget(dry_run_id)
-            raise gone()
+        shadow = self._connect(shadow_id, password, fence, tenant_key)
+        shadow.attach()
+        self.keep(dry_run_id, shadow)
         return shadow
 
     def forget(self, dry_run_id: str) -> None:
@@ -124,7 +134,7 @@ class Shadows:
 
     def inspector_url(self, shadow_id: str, minutes: int) -> str:
         """A read-only, expiring login on one shadow. Raises ShadowExpired when it is gone."""
-        if not self._sandbox.exists(shadow_id):
+        if self._sandbox.password(shadow_id) is None:
             raise gone()
         return self._sandbox.add_inspector(shadow_id, minutes)
 
@@ -142,7 +152,12 @@ class Shadows:
             self._sandbox.fill(mirror, self._settings.pool)
 
     def reap(self) -> list[str]:
-        """Drops expired and stray shadows; returns their ids."""
+        """Drops expired and stray shadows and lets go of snapshots held too long; returns the ids of the dropped."""
+        with self._lock:
+            snapshots = [shadow.snapshot for shadow in self._open.values() if shadow.snapshot is not None]
+        for snapshot in snapshots:
+            if snapshot.overdue:
+                snapshot.close()
         return self._sandbox.reap(self._mirror(self._production.fence()))
 
     def close(self) -> None:

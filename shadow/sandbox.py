@@ -65,7 +65,9 @@ class Sandbox:
         with self._admin() as conn:
             taken = conn.execute(block("take_ready"), {"mirror": mirror, "ttl_s": self.limits.ttl_s}).fetchone()
             shadow_id = taken[0] if taken else self._create(conn, mirror, "taken")
-            return shadow_id, self._add_role(conn, shadow_id)
+            password = self._add_role(conn, shadow_id)
+            conn.execute("UPDATE shadowdesk.shadows SET password = %s WHERE id = %s", (password, shadow_id))
+            return shadow_id, password
 
     def fill(self, mirror: str, wanted: int) -> None:
         """Keeps `wanted` shadows of this mirror ready."""
@@ -142,14 +144,14 @@ class Sandbox:
         row = conn.execute("SELECT (now() + make_interval(mins => %s))::text", (minutes,)).fetchone()
         return str(row[0]) if row else ""
 
-    def exists(self, shadow_id: str) -> bool:
-        """True while the shadow's database is there and not being dropped."""
+    def password(self, shadow_id: str) -> str | None:
+        """The role's password while the shadow is there and not being dropped; None after that."""
         with self._admin() as conn:
             row = conn.execute(
-                "SELECT 1 FROM shadowdesk.shadows WHERE id = %s AND state = 'taken' AND expires_at > now()",
+                "SELECT password FROM shadowdesk.shadows WHERE id = %s AND state = 'taken' AND expires_at > now()",
                 (shadow_id,),
             ).fetchone()
-        return row is not None
+        return row[0] if row else None
 
     def drop(self, shadow_id: str) -> None:
         """Drops one shadow: database, roles, registry row; safe to call again after a crash."""

@@ -5,11 +5,12 @@ Opened by the desk, one per dry run; `run.py`, `undo` and `rehearsal.py` work on
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from shadow.catalog import Column
 from shadow.clone import clone_table
@@ -41,7 +42,7 @@ class Shadow:
         owner_url: str,
         role_url: str,
         reader_url: str,
-        snapshot: Snapshot | None,
+        snapshot: Snapshot | None = None,
         search_path: Sequence[str],
         max_bytes: int,
     ) -> None:
@@ -67,10 +68,15 @@ class Shadow:
             {c.type for t in fence.tables.values() for c in t.table.columns if _CLOCK_TYPE.match(c.type)}
         )
 
-    def prepare(self) -> None:
-        """Makes the surface schema of a fresh shadow and the role's few rights."""
+    def prepare(self, snapshot: Snapshot) -> None:
+        """Makes the surface schema and the role's few rights; notes the snapshot the rows will come from."""
         role = sql.Identifier(self.surface)
+        self.snapshot = snapshot
         with self.owner.transaction():
+            self.owner.execute(
+                "INSERT INTO shadowdesk.snapshot(name, taken_at, filenodes) VALUES (%s, %s, %s)",
+                (snapshot.name, snapshot.taken_at, Jsonb(snapshot.filenodes)),
+            )
             self.owner.execute(sql.SQL("CREATE SCHEMA {}").format(role))
             for schema in {self.surface, "shadowdesk", *self.fence.catalog.schemas}:
                 self.owner.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role))
@@ -80,11 +86,33 @@ class Shadow:
                 )
 
     def attach(self) -> None:
-        """Reads what an already prepared shadow has loaded (another process made it)."""
+        """Takes up an already prepared shadow that another process made; its snapshot is imported by name."""
         try:
-            self._levels = dict(self.owner.execute("SELECT name, level FROM shadowdesk.loaded").fetchall())
+            row = self.owner.execute("SELECT name, taken_at, filenodes FROM shadowdesk.snapshot").fetchone()
         except psycopg.errors.UndefinedTable as error:
             raise gone() from error
+        if row is None:
+            raise gone()
+        filenodes = {int(oid): int(node) for oid, node in row[2].items()}
+        self.snapshot = Snapshot(self._reader_url, self.fence.catalog.schemas, row[0], row[1], filenodes)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One piece of work at a time on this shadow, across threads and processes; sees what others have loaded.
+
+        Raises ShadowExpired when the shadow was dropped meanwhile.
+        """
+        with self.lock:
+            try:
+                self.owner.execute("SELECT pg_advisory_lock(1)")
+                self._levels = dict(self.owner.execute("SELECT name, level FROM shadowdesk.loaded").fetchall())
+            except psycopg.OperationalError as error:
+                raise gone() from error
+            try:
+                yield
+            finally:
+                with suppress(psycopg.Error):
+                    self.owner.execute("SELECT pg_advisory_unlock(1)")
 
     def close(self) -> None:
         """Closes the connections; the shadow itself lives on until it is dropped."""
@@ -123,7 +151,7 @@ class Shadow:
         if not copied:
             return {}
         if self.snapshot is None:
-            self.snapshot = Snapshot(self._reader_url, self.fence.catalog.schemas, max_s=600)
+            raise gone()
         self.owner.execute("SET LOCAL session_replication_role = replica")
         with self.snapshot.reader() as source:
             rows = {

@@ -71,11 +71,12 @@ class DryRunTable:
 
     def update_shadow(
         self, dry_run_id: str, *, shadow_id: str | None, snapshot_id: str | None, mirror_version: str | None,
-        base_at: datetime | None,
+        fence_hash: str | None, base_at: datetime | None,
     ) -> None:  # fmt: skip
         """The dry run goes on, on another shadow."""
         values = {
-            "shadow_id": shadow_id, "snapshot_id": snapshot_id, "mirror_version": mirror_version, "base_at": base_at,
+            "shadow_id": shadow_id, "snapshot_id": snapshot_id, "mirror_version": mirror_version,
+            "fence_hash": fence_hash, "base_at": base_at,
         }  # fmt: skip
         with transaction(self._engine) as connection:
             connection.execute(update(DRY_RUNS).where(DRY_RUNS.c.id == dry_run_id).values(values))

@@ -194,6 +194,8 @@ class Acts:
             "recording", "export", self._first_dry_run, "-o", str(file), "--with-rows", *config, person="engineer"
         )
         self._hold(done.returncode == 0, f"the export failed: {done.stderr[-400:]}")
+        recorded = json.loads(file.read_text())["expected"]["total_rows"]
+        self._hold(recorded > 0, "the recording expects no change at all")
         same = self._stage.command("recording", "run", str(file))
         self._hold(same.returncode == 0, f"the recording differs: {same.stdout[-400:]} {same.stderr[-400:]}")
         self._tell.say("Equal: same rows, same cells.")

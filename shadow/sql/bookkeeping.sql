@@ -11,6 +11,13 @@ CREATE TABLE shadowdesk.session (
   targets text[] NOT NULL DEFAULT '{}'
 );
 INSERT INTO shadowdesk.session DEFAULT VALUES;
+-- The snapshot of production that every load of this shadow sees, and where its tables' files were then.
+CREATE TABLE shadowdesk.snapshot (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  name text NOT NULL,
+  taken_at timestamptz NOT NULL,
+  filenodes jsonb NOT NULL
+);
 -- A table's rows are here when it has a row here: level 1 readable, 2 writable, 3 deletable.
 CREATE TABLE shadowdesk.loaded (
   name text PRIMARY KEY,
@@ -190,6 +197,8 @@ CREATE SCHEMA IF NOT EXISTS shadowdesk;
 CREATE TABLE IF NOT EXISTS shadowdesk.shadows (
   id text PRIMARY KEY,
   mirror text NOT NULL,
+  -- of the shadow's role: any process that owns the sandbox may open the shadow again
+  password text,
   state text NOT NULL CHECK (state IN ('ready', 'taken', 'dropping')),
   created_at timestamptz NOT NULL DEFAULT now(),
   expires_at timestamptz NOT NULL
