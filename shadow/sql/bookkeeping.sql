@@ -120,21 +120,23 @@ BEGIN
   END LOOP;
 END$$;
 
--- Puts every row touched after `number` (or by a rehearsal) back as it was at the end of that step; triggers are off.
+-- Puts every row touched after `number` back as it was at the end of that step; triggers are off. After a rehearsal
+-- that is every touched row: it wrote them all anew.
 CREATE FUNCTION shadowdesk.restore(number integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $$
-DECLARE w shadowdesk.watched; keys text; joined text; cells text; named text; source text; pjoin text;
+DECLARE w shadowdesk.watched; keys text; joined text; cells text; named text; source text; pjoin text; wrote boolean;
 BEGIN
   FOR w IN SELECT * FROM shadowdesk.watched ORDER BY name LOOP
+    EXECUTE format('SELECT EXISTS (SELECT 1 FROM shadowdesk.touched_%s WHERE rehearsal)', w.rel) INTO wrote;
     SELECT string_agg('k' || o, ', ' ORDER BY o), string_agg(format('b.%I = t.k%s', c, o), ' AND ' ORDER BY o),
            string_agg(format('p.%I = t.k%s', c, o), ' AND ' ORDER BY o)
       INTO keys, joined, pjoin FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
     SELECT string_agg(format('%I', c), ', ' ORDER BY o) INTO named FROM unnest(w.insertable) WITH ORDINALITY AS k(c, o);
     IF cardinality(w.key) = 0 THEN
-      EXECUTE format('DELETE FROM %s b USING shadowdesk.touched_%s t WHERE b::text = t.k1 AND (t.step > $1 OR t.rehearsal)', w.qualified, w.rel) USING number;
+      EXECUTE format('DELETE FROM %s b USING shadowdesk.touched_%s t WHERE b::text = t.k1 AND (t.step > $1 OR $2)', w.qualified, w.rel) USING number, wrote;
       CONTINUE;
     END IF;
-    EXECUTE format('CREATE TEMP TABLE restored AS SELECT DISTINCT %s FROM shadowdesk.touched_%s WHERE step > $1 OR rehearsal', keys, w.rel) USING number;
+    EXECUTE format('CREATE TEMP TABLE restored AS SELECT DISTINCT %s FROM shadowdesk.touched_%s WHERE step > $1 OR $2', keys, w.rel) USING number, wrote;
     EXECUTE format('DELETE FROM %s b USING pg_temp.restored t WHERE %s', w.qualified, joined);
     SELECT string_agg(format('i.c%s', o), ', ' ORDER BY n.o2) INTO cells
       FROM unnest(w.insertable) WITH ORDINALITY AS n(c, o2) JOIN unnest(w.columns) WITH ORDINALITY AS k(c, o) USING (c);
@@ -184,10 +186,20 @@ BEGIN
   UPDATE shadowdesk.session SET rehearsal = true;
 END$$;
 
-CREATE FUNCTION shadowdesk.end_rehearsal() RETURNS void LANGUAGE sql SECURITY DEFINER
+-- The shadow now stands as the rehearsal left it: what it touched and its clock count for the steps as well, so that
+-- diffs asked for afterwards speak of the rows as they are.
+CREATE FUNCTION shadowdesk.end_rehearsal() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
+DECLARE w shadowdesk.watched; keys text;
+BEGIN
+  FOR w IN SELECT * FROM shadowdesk.watched LOOP
+    SELECT string_agg('k' || n, ', ' ORDER BY n) INTO keys FROM generate_series(1, greatest(cardinality(w.key), 1)) AS n;
+    EXECUTE format('INSERT INTO shadowdesk.touched_%1$s SELECT step, false, op, origin, %2$s
+      FROM shadowdesk.touched_%1$s WHERE rehearsal', w.rel, keys);
+  END LOOP;
+  INSERT INTO shadowdesk.clocks SELECT step, false, type, value FROM shadowdesk.clocks WHERE rehearsal;
   UPDATE shadowdesk.session SET rehearsal = false;
-$$;
+END$$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA shadowdesk FROM PUBLIC;
 

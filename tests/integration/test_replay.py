@@ -199,6 +199,20 @@ def test_undo_gives_the_digest_of_a_dry_run_that_never_had_the_undone_steps(life
     assert len(life.net().rows) == len({(r.table, r.key) for r in life.net().rows})
 
 
+def test_a_diff_after_the_rehearsal_and_an_undo_after_it_speak_of_the_same_rows(life: Lifecycle) -> None:
+    contract = own_contract(life)
+    life.run("UPDATE line_items SET qty = qty + 1 WHERE contract_id = $1", [contract])
+    root, rows = life.net().tables_root, life.net().total_rows
+    life.run("DELETE FROM contracts WHERE id = $1", [contract])
+    whole = life.net().tables_root
+    _, rehearsed = life.freeze()
+    assert rehearsed.tables_root == life.net().tables_root == whole
+    life.undo(1)
+    assert (life.net().tables_root, life.net().total_rows) == (root, rows)
+    life.run("DELETE FROM contracts WHERE id = $1", [contract])
+    assert life.freeze()[1].tables_root == whole
+
+
 def test_a_failed_statement_leaves_the_shadow_as_before(life: Lifecycle) -> None:
     life.run("UPDATE line_items SET qty = 5")
     root = life.net().tables_root
