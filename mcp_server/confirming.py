@@ -119,6 +119,12 @@ class Confirming:
 
     def _end(self, proposal_id: str, state: str, message: str) -> None:
         self._control.end_replay(proposal_id, state, message)
+        if state in ("drifted", "diverged"):
+            self._ended(proposal_id)
+
+    def _ended(self, proposal_id: str) -> None:
+        dry_run = self._control.dry_run(self._control.proposal(proposal_id).dry_run_id)
+        self._dry_runs.shadows.ended(dry_run.shadow_id)
 
     def _applied(self, proposal_id: str, receipt: Receipt) -> ReceiptView:
         view = ReceiptView(
@@ -127,6 +133,7 @@ class Confirming:
         )  # fmt: skip
         stored = {**asdict(view), "applied_at": receipt.applied_at.isoformat()}
         self._control.end_replay(proposal_id, "applied", None, receipt=stored)
+        self._ended(proposal_id)
         return view
 
     def reconcile(self, proposal_id: str) -> ReceiptView:

@@ -194,6 +194,8 @@ class Proposing:
             )
         self._require(proposal, ("pending", "escalated", "approved"), verdict)
         self._control.answer(proposal.id, person.name, verdict, comment)
+        if verdict == "rejected":
+            self._dry_runs.shadows.ended(dry_run.shadow_id)
         return self.proposal(person, proposal.id)
 
     def _require(self, proposal: Proposal, states: tuple[str, ...], wanted: str) -> None:

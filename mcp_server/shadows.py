@@ -126,6 +126,11 @@ class Shadows:
             if shadow.snapshot is not None:
                 shadow.snapshot.close()
 
+    def ended(self, shadow_id: str | None) -> None:
+        """The dry run is over: its shadow stays a while for inspection and recording."""
+        if shadow_id:
+            self._sandbox.ended(shadow_id)
+
     def drop(self, dry_run_id: str, shadow_id: str | None) -> None:
         """Drops the dry run's shadow, if it is still there."""
         self.forget(dry_run_id)

@@ -24,9 +24,10 @@ def new_id(length: int = 12) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxLimits:
-    """How long a shadow lives, how many may live at once, and what its role may use."""
+    """How long a shadow lives, how long after its dry run ended, how many at once, and what its role may use."""
 
     ttl_s: int = 7200
+    linger_s: int = 1800
     max_shadows: int = 200
     statement_timeout_s: int = 10
     temp_file_limit_mb: int = 1024
@@ -80,7 +81,7 @@ class Sandbox:
 
     def _create(self, conn: psycopg.Connection[Any], mirror: str, state: str) -> str:
         held = conn.execute("SELECT count(*) FROM shadowdesk.shadows WHERE state <> 'ready'").fetchone()
-        if held and held[0] >= self.limits.max_shadows:
+        if held and held[0] >= self.limits.max_shadows and not self._drop_ended(conn):
             raise QuotaExceeded(
                 f"The sandbox holds {held[0]} shadows, which is its limit.",
                 "No dry run was started.",
@@ -97,6 +98,19 @@ class Sandbox:
         conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
         conn.execute("UPDATE shadowdesk.shadows SET state = %s WHERE id = %s", (state, shadow_id))
         return shadow_id
+
+    def _drop_ended(self, conn: psycopg.Connection[Any]) -> bool:
+        """Makes room: drops the shadow that ended first; False when every one is still in use."""
+        row = conn.execute(block("claim_ended")).fetchone()
+        if row is None:
+            return False
+        self._drop(conn, row[0])
+        return True
+
+    def ended(self, shadow_id: str) -> None:
+        """Its dry run is over: kept for a while for inspection and recording, dropped first when room is needed."""
+        with self._admin() as conn:
+            conn.execute(block("mark_ended"), {"id": shadow_id, "linger_s": self.limits.linger_s})
 
     def _add_role(self, conn: psycopg.Connection[Any], shadow_id: str) -> str:
         name = sql.Identifier(f"shadow_{shadow_id}")

@@ -213,6 +213,7 @@ CREATE TABLE IF NOT EXISTS shadowdesk.shadows (
   password text,
   state text NOT NULL CHECK (state IN ('ready', 'taken', 'dropping')),
   created_at timestamptz NOT NULL DEFAULT now(),
+  ended_at timestamptz,
   expires_at timestamptz NOT NULL
 );
 
@@ -221,6 +222,18 @@ CREATE TABLE IF NOT EXISTS shadowdesk.shadows (
 UPDATE shadowdesk.shadows SET state = 'taken', expires_at = now() + make_interval(secs => %(ttl_s)s)
 WHERE id = (SELECT id FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %(mirror)s
             ORDER BY created_at FOR UPDATE SKIP LOCKED LIMIT 1)
+RETURNING id
+
+-- name: mark_ended
+-- The dry run is over; its shadow goes soon.
+UPDATE shadowdesk.shadows SET ended_at = coalesce(ended_at, now()),
+  expires_at = least(expires_at, now() + make_interval(secs => %(linger_s)s)) WHERE id = %(id)s AND state = 'taken'
+
+-- name: claim_ended
+-- The shadow whose dry run ended first.
+UPDATE shadowdesk.shadows SET state = 'dropping'
+WHERE id = (SELECT id FROM shadowdesk.shadows WHERE state = 'taken' AND ended_at IS NOT NULL
+            ORDER BY ended_at FOR UPDATE SKIP LOCKED LIMIT 1)
 RETURNING id
 
 -- name: claim_stray
