@@ -39,6 +39,11 @@ def tables_root(roots: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def sink_root(table: str, rows: int) -> str:
+    """A sink's root: how many rows were written there. Their cells name the shadow's own role and drawn keys."""
+    return hashlib.sha256(f"{frame(table)}sink:{rows}".encode()).hexdigest()
+
+
 def table_root(
     table: str,
     columns: Sequence[Column],

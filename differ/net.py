@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from differ.compose import Scope, compose, summary_parts
-from differ.digest import tables_root
+from differ.digest import sink_root, tables_root
 from differ.errors import BookkeepingBroken
 from differ.explain import Budget
 from differ.fetching import fetch
@@ -126,7 +126,7 @@ def _summary(conn: psycopg.Connection[Any], scope: Scope) -> TableSummary:
         beyond=beyond,
         sink=scope.images.sink,
         beyond_origins=tuple(origin.replace(":", " ", 1) for (origin,) in origins),
-        root=root,
+        root=sink_root(scope.images.table, inserted) if scope.images.sink else root,
     )
 
 

@@ -1,0 +1,115 @@
+"""A process put together from URLs of servers that somebody else runs, instead of the embedded ones."""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from mcp_server.assembly import open_desk
+from mcp_server.doctor import examine
+from mcp_server.errors import ConfigurationInvalid
+from mcp_server.identity import Caller
+from mcp_server.settings import Settings, load_settings
+from shadow.embedded import open_sandbox
+from shadow.errors import ShadowExpired
+from shadow.fence import FenceRules
+from tests.lifecycle import installed
+from tests.postgres import MakeDatabase
+
+APP = """
+CREATE TABLE tenants(id int PRIMARY KEY, name text NOT NULL);
+CREATE TABLE notes(id serial PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants(id), body text);
+INSERT INTO tenants VALUES (1,'Acme'),(2,'Globex');
+INSERT INTO notes(tenant_id, body) SELECT 1 + g % 2, 'n' || g FROM generate_series(1,10) g;
+"""
+REP = Caller(name="rep", role="rep", channel="cli", client="test")
+
+
+def settings_for(folder: Path, production_url: str, servers_url: str) -> Settings:
+    """Sandbox and control on one server of our own, named by URL."""
+    with psycopg.connect(servers_url, autocommit=True) as conn:
+        conn.execute("CREATE DATABASE desk")
+    parts = installed(production_url, FenceRules(root="tenants", label="name"))
+    control = make_conninfo(servers_url, dbname="desk")
+    config = folder / "shadowdesk.toml"
+    config.write_text(f"""
+data_dir = "{folder / "data"}"
+[production]
+reader_url = "{parts.reader_url}"
+applier_url = "{parts.applier_url}"
+[fence]
+root = "tenants"
+label = "name"
+[sandbox]
+url = "{servers_url}"
+pool = 1
+[control]
+url = "{control}"
+control_url = "{make_conninfo(control, user="shadowdesk_control", password="control-password")}"
+audit_url = "{make_conninfo(control, user="shadowdesk_audit", password="audit-password")}"
+[people.rep]
+role = "rep"
+""")
+    return load_settings(config)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, production_database: MakeDatabase) -> Settings:
+    server = open_sandbox(tmp_path / "servers")
+    return settings_for(tmp_path, production_database(APP), server.owner_url)
+
+
+def test_a_fix_on_servers_named_by_url(settings: Settings) -> None:
+    with open_desk(settings, applier=True) as assembly:
+        dry_run = assembly.desk.start_dry_run(REP, "1", "fix my note", "test")
+        assembly.desk.run(REP, dry_run.id, "UPDATE notes SET body = 'fixed' WHERE body = 'n2'", "as asked")
+        proposal = assembly.desk.propose(REP, dry_run.id)
+        receipt = assembly.desk.confirm(REP, proposal.id, proposal.digest, proposal.rows)
+        assert receipt.rows == 1
+        assert assembly.desk.proposal(REP, proposal.id).state == "applied"
+
+
+def test_another_process_takes_up_the_same_shadow(settings: Settings) -> None:
+    with open_desk(settings, applier=False) as first, open_desk(settings, applier=False) as second:
+        dry_run = first.desk.start_dry_run(REP, "1", "fix my note", "test")
+        first.desk.run(REP, dry_run.id, "UPDATE notes SET body = 'one' WHERE body = 'n2'", "first process")
+        second.desk.run(REP, dry_run.id, "UPDATE notes SET body = 'two' WHERE body = 'n4'", "second process")
+        assert first.control.dry_run(dry_run.id).shadow_id == dry_run_shadow(second, dry_run.id)
+        assert first.desk.diff(REP, dry_run.id).total_rows == 2
+
+
+def dry_run_shadow(assembly: object, dry_run_id: str) -> str | None:
+    shadow_id: str | None = assembly.control.dry_run(dry_run_id).shadow_id  # type: ignore[attr-defined]
+    return shadow_id
+
+
+def test_an_ended_dry_run_is_never_rebuilt_on_rows_that_moved_on(settings: Settings) -> None:
+    with open_desk(settings, applier=True) as assembly:
+        dry_run = assembly.desk.start_dry_run(REP, "1", "fix my note", "test")
+        assembly.desk.run(REP, dry_run.id, "UPDATE notes SET body = 'fixed' WHERE body = 'n2'", "as asked")
+        proposal = assembly.desk.propose(REP, dry_run.id)
+        assembly.desk.confirm(REP, proposal.id, proposal.digest, proposal.rows)
+        assert assembly.desk.diff(REP, dry_run.id).total_rows == 1
+        assembly.shadows.drop(dry_run.id, assembly.control.dry_run(dry_run.id).shadow_id)
+        with pytest.raises(ShadowExpired):
+            assembly.desk.diff(REP, dry_run.id)
+
+
+def test_the_doctor_finds_everything_in_order_and_says_what_is_not(settings: Settings, tmp_path: Path) -> None:
+    checks = {check.name: check for check in examine(settings)}
+    assert all(check.ok for check in checks.values()), [c for c in checks.values() if not c.ok]
+    text = (tmp_path / "shadowdesk.toml").read_text()
+    broken = tmp_path / "broken.toml"
+    broken.write_text(text.replace("reader-password", "wrong").replace('root = "tenants"', 'root = "nothing"'))
+    wrong = [check for check in examine(load_settings(broken)) if not check.ok]
+    assert {check.name for check in wrong} == {"production.reader_url", "fence"}
+    assert all(check.mend for check in wrong)
+
+
+def test_a_control_server_without_its_roles_is_refused(settings: Settings, tmp_path: Path) -> None:
+    text = (tmp_path / "shadowdesk.toml").read_text()
+    lacking = tmp_path / "lacking.toml"
+    lacking.write_text("\n".join(line for line in text.splitlines() if not line.startswith("audit_url")))
+    with pytest.raises(ConfigurationInvalid, match="audit_url"), open_desk(load_settings(lacking), applier=False):
+        pass
