@@ -143,9 +143,7 @@ def test_a_move_from_another_state_than_expected_does_nothing(store: ControlStor
 
 
 def test_the_shadow_of_a_dry_run_can_change(store: ControlStore) -> None:
-    store.update_shadow(
-        "dr_1", shadow_id="s2", snapshot_id="p2", mirror_version="m2", fence_hash="f2", base_at=LATER
-    )
+    store.update_shadow("dr_1", shadow_id="s2", snapshot_id="p2", mirror_version="m2", fence_hash="f2", base_at=LATER)
     found = store.dry_run("dr_1")
     assert (found.shadow_id, found.snapshot_id, found.mirror_version, found.base_at) == ("s2", "p2", "m2", LATER)
 

@@ -70,14 +70,18 @@ class Fix:
 
 
 @pytest.fixture
-def fix(request: pytest.FixtureRequest, production_database: MakeDatabase, postgres_server: EmbeddedServer) -> Iterator[Fix]:
+def fix(
+    request: pytest.FixtureRequest, production_database: MakeDatabase, postgres_server: EmbeddedServer
+) -> Iterator[Fix]:
     extra = getattr(request, "param", "")
     fix = Fix(production_database(APP + extra), postgres_server)
     yield fix
     fix.life.close()
 
 
-@pytest.mark.parametrize("call", ["now()", "CURRENT_TIMESTAMP", "transaction_timestamp()", "statement_timestamp()", "LOCALTIMESTAMP"])
+@pytest.mark.parametrize(
+    "call", ["now()", "CURRENT_TIMESTAMP", "transaction_timestamp()", "statement_timestamp()", "LOCALTIMESTAMP"]
+)
 def test_the_now_family_is_evaluated_once_and_recorded(fix: Fix, call: str) -> None:
     fix.apply(f"UPDATE docs SET due = {call} WHERE slug = 's2'")
     assert fix.production("SELECT due::text FROM docs WHERE slug = 's2'") == fix.shown("docs", "due")
@@ -100,7 +104,9 @@ def test_a_volatile_call_in_values_is_recorded(fix: Fix) -> None:
     assert fix.production("SELECT token::text FROM docs WHERE slug = 'v'") == fix.shown("docs", "token")
 
 
-@pytest.mark.parametrize("call", ["nextval('docs_id_seq')", "currval('docs_id_seq')", "lastval()", "setval('docs_id_seq', 1)"])
+@pytest.mark.parametrize(
+    "call", ["nextval('docs_id_seq')", "currval('docs_id_seq')", "lastval()", "setval('docs_id_seq', 1)"]
+)
 def test_sequence_functions_are_refused(fix: Fix, call: str) -> None:
     with pytest.raises(StatementRefused):
         fix.life.run(f"UPDATE docs SET n = {call}")
@@ -111,8 +117,12 @@ INSERTS = {
     "several rows": ["INSERT INTO docs (slug) VALUES ('a'), ('b'), ('c')"],
     "select": ["INSERT INTO docs (slug, n) SELECT slug || '-copy', n FROM docs ORDER BY id"],
     "many more than reserved": ["INSERT INTO docs (slug) SELECT 'g' || g FROM generate_series(1, 300) g ORDER BY g"],
-    "cte": ["WITH gone AS (DELETE FROM docs WHERE slug = 's2' RETURNING slug) INSERT INTO docs (slug) SELECT slug || '!' FROM gone"],
-    "upsert": ["INSERT INTO docs (tenant_id, slug, n) VALUES (1,'s2',9),(1,'new',9) ON CONFLICT (tenant_id, slug) DO UPDATE SET n = excluded.n"],
+    "cte": [
+        "WITH gone AS (DELETE FROM docs WHERE slug = 's2' RETURNING slug) INSERT INTO docs (slug) SELECT slug || '!' FROM gone"
+    ],
+    "upsert": [
+        "INSERT INTO docs (tenant_id, slug, n) VALUES (1,'s2',9),(1,'new',9) ON CONFLICT (tenant_id, slug) DO UPDATE SET n = excluded.n"
+    ],
     "two steps": ["INSERT INTO docs (slug) VALUES ('a')", "INSERT INTO docs (slug) VALUES ('b')"],
 }
 
@@ -127,7 +137,9 @@ def test_ids_and_defaults_shown_are_those_inserted_also_with_other_writers(fix: 
     fix.life.replay(frozen)
     for row in (row for row in diff.rows if row.table == "docs" and row.kind == "insert"):
         cells = {cell.column: cell.after for cell in row.cells}
-        assert fix.production(f"SELECT token::text FROM docs WHERE id = {cells['id']} AND slug = '{cells['slug']}'") == [cells["token"]]
+        assert fix.production(
+            f"SELECT token::text FROM docs WHERE id = {cells['id']} AND slug = '{cells['slug']}'"
+        ) == [cells["token"]]
 
 
 @pytest.mark.parametrize("table", ["pages", "parts"])
@@ -197,7 +209,13 @@ def test_limit_without_order_is_told_and_bound_to_the_rows_shown(fix: Fix) -> No
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("TimeZone", "Asia/Tokyo"), ("DateStyle", "SQL, DMY"), ("IntervalStyle", "iso_8601"), ("extra_float_digits", "-5"), ("bytea_output", "escape")],
+    [
+        ("TimeZone", "Asia/Tokyo"),
+        ("DateStyle", "SQL, DMY"),
+        ("IntervalStyle", "iso_8601"),
+        ("extra_float_digits", "-5"),
+        ("bytea_output", "escape"),
+    ],
 )
 def test_a_roles_own_settings_do_not_matter(fix: Fix, setting: str, value: str) -> None:
     """Both sides pin what Postgres' text output follows, whatever the role or database says."""
@@ -209,5 +227,7 @@ def test_a_roles_own_settings_do_not_matter(fix: Fix, setting: str, value: str) 
 
 
 def test_the_order_of_statements_is_kept(fix: Fix) -> None:
-    fix.apply("UPDATE docs SET n = n + 1", "UPDATE docs SET n = n * 10", "DELETE FROM docs WHERE n = 10 AND slug = 's4'")
+    fix.apply(
+        "UPDATE docs SET n = n + 1", "UPDATE docs SET n = n * 10", "DELETE FROM docs WHERE n = 10 AND slug = 's4'"
+    )
     assert fix.production("SELECT DISTINCT n FROM docs WHERE tenant_id = 1") == [10]
