@@ -18,7 +18,7 @@ from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
 from mcp_server.permissions import Permissions
 from mcp_server.production import Production, surface_tables
-from mcp_server.recorded import preload, query_result, statement_view, thaw, warnings_of
+from mcp_server.recorded import limits_for, preload, query_result, statement_view, thaw, warnings_of
 from mcp_server.shadows import Shadows
 from mcp_server.surface import describe, gate_surface
 from mcp_server.views import DryRunView, QueryResult, StatementView, StepResult, TableDescription, TenantHit
@@ -140,12 +140,13 @@ class DryRuns:
         dry_run = self.editable(caller, dry_run_id)
 
         def work(shadow: Shadow, steps: list[Statement]) -> StepResult:
-            gated = gate(sql, tuple(params), self.surface(shadow), limits=self.settings.gate_limits)
+            limits = limits_for(self.settings.gate_limits, tool)
+            gated = gate(sql, tuple(params), self.surface(shadow), limits=limits)
             gated = fill_pins(shadow, gated)
             step = steps[-1].step + 1 if steps else 1
             ran = run_step(shadow, gated, step)
             diff = self._kept_or_undone(shadow, gated, step)
-            self._record(dry_run, shadow, gated, step, ran, reason, tool, arguments)
+            self.record(dry_run, shadow, gated, step, ran, reason, tool, arguments)
             rows = query_result(ran.rows) if ran.rows is not None else None
             return StepResult(
                 step=step, row_count=ran.row_count, diff=diff, warnings=warnings_of(gated, ran), rows=rows
@@ -165,10 +166,11 @@ class DryRuns:
             )
         return diff
 
-    def _record(
+    def record(
         self, dry_run: DryRun, shadow: Shadow, gated: GatedStatement, step: int, ran: Ran, reason: str,
         tool: str | None, arguments: dict[str, Any] | None,
     ) -> None:  # fmt: skip
+        """Keeps a step that has run, with what it drew; one that cannot be kept is taken back."""
         drawn = shadow.owner.execute(
             "SELECT slot, array_agg(value ORDER BY ordinal) FROM shadowdesk.pins WHERE step = %s GROUP BY slot",
             (step,),

@@ -235,6 +235,7 @@ def _frozen(shadow: Shadow, rehearsal: Rehearsal) -> dict[str, Any]:
         "fingerprint": shadow.fence.catalog.fingerprint,
         "notes": list(rehearsal.notes),
         "generated": {images.table: sorted(images.generated) for images in table_images(shadow) if images.generated},
+        "columns": {images.table: [[c.name, c.type] for c in images.columns] for images in table_images(shadow)},
         "set_columns": sorted(list(pair) for pair in rehearsal.set_columns),
     }
 

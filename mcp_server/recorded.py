@@ -14,8 +14,21 @@ from shadow.shadow import Shadow
 from shadow.statement import GatedStatement, GateLimits, Surface
 
 
+#: The tool of statements that put an applied proposal back. Only `reverting.py` records it: no caller names a step's
+#: tool, and no domain tool can take the name of a built-in one.
+REVERT = "revert"
+
+
+def limits_for(limits: GateLimits, tool: str | None) -> GateLimits:
+    """The gate's limits for a step: an inverse gives back ids that Postgres would draw, and values of any length."""
+    if tool != REVERT:
+        return limits
+    return replace(limits, give_ids=True, max_param_bytes=max(limits.max_param_bytes, 16 << 20))
+
+
 def thaw(surface: Surface, statement: Statement, limits: GateLimits) -> Recorded:
     """A recorded statement through the gate again (same text, same fence, same slots), with its recorded pins."""
+    limits = limits_for(limits, statement.tool)
     gated = gate(statement.text, tuple(statement.params), surface, limits=limits)
     pins = tuple(replace(pin, value=kept["value"]) for pin, kept in zip(gated.pins, statement.pins, strict=True))
     return Recorded(step=statement.step, gated=replace(gated, pins=pins), row_count=statement.row_count)

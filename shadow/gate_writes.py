@@ -81,7 +81,7 @@ def _give_ids(cols: Any, override: int, table: SurfaceTable, reading: Reading) -
     if not table.always:
         return
     given = sorted({col.res_target.name for col in cols} & table.always)
-    if given or override != pg.OVERRIDING_NOT_SET or not cols:
+    if (given and not reading.limits.give_ids) or override != pg.OVERRIDING_NOT_SET or not cols:
         column = shown(given[0] if given else min(table.always))
         raise refused(
             f"{column} of {shown(table.name)} is always generated.",

@@ -55,6 +55,7 @@ class GateLimits:
     """How large a statement may be: bytes and tokens of its text, nesting, parameters, and literal bounds.
 
     `max_param_bytes` is for all parameters together; `max_generated` bounds generate_series, repeat, lpad and rpad.
+    `give_ids` lets a statement name ids of identity ALWAYS columns: for the inverse of a proposal only.
     """
 
     max_bytes: int = 65_536
@@ -63,6 +64,7 @@ class GateLimits:
     max_params: int = 1_000
     max_param_bytes: int = 262_144
     max_generated: int = 10_000
+    give_ids: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
