@@ -1,5 +1,5 @@
 # The first call makes the environment by itself, with or without uv on the machine.
-.PHONY: demo test lint bench fidelity serve
+.PHONY: demo test lint bench fidelity faults serve
 
 export UV_PYTHON_DOWNLOADS := never
 PY := .venv/bin/python
@@ -29,3 +29,6 @@ bench: .venv/.ready
 
 fidelity: .venv/.ready
 	$(PY) -m tests.retail run --sessions ../shared/data/support-retail/sessions.jsonl --json fidelity.json
+
+faults: .venv/.ready
+	$(PY) -m tests.faults --count 200 --json faults.json

@@ -119,9 +119,14 @@ def block_of_type(name: LiteralString, type_name: str, **more: Any) -> sql.Compo
     return sql.SQL(block(name)).format(type=trusted(type_name), **more)
 
 
-def per_key(scope: Scope) -> sql.SQL:
-    """What makes the planner look a table's rows up key by key; a step's CTEs have no index and are joined whole."""
-    return sql.SQL("OFFSET 0" if scope.images.key and not scope.imaged else "")
+def per_key(scope: Scope, keys: str = "k") -> sql.Composable:
+    """What makes the planner look a table's rows up key by key; a step's CTEs have no index and are joined whole.
+
+    Without a key as many of the equal rows count as were noted: others may have been there before.
+    """
+    if not scope.images.key:
+        return sql.SQL("LIMIT {}").format(sql.Identifier(keys, "noted"))
+    return sql.SQL("" if scope.imaged else "OFFSET 0")
 
 
 def trusted(text: LiteralString) -> sql.SQL:

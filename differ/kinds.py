@@ -49,11 +49,11 @@ def cell_kind(
     after: list[str | None] | None,
 ) -> CellKind:
     """The kind of one cell of a row; only a changed after cell is anything but a value."""
-    if after is None:
-        return "value"
     column = images.columns[position]
     if before is None and column.name in images.generated:
         return "generated"
+    if after is None:
+        return "value"
     cell = after[position]
     same = before is not None and before[position] == cell
     return "clock" if not same and cell in rule.texts(images.table, column) else "value"

@@ -68,7 +68,7 @@ def _side(measure: Measure, scope: Scope, relation: sql.Composable | None) -> sq
         scope,
         "measure_side",
         same_key=same_key(scope.images, names["alias"], "shadowdesk_key"),
-        per_key=per_key(scope),
+        per_key=per_key(scope, "shadowdesk_key"),
         **names,
     )
 

@@ -26,7 +26,7 @@ from mcp_server.permissions import Permissions
 from mcp_server.policy import Policy
 from mcp_server.production import Production, ProductionSettings
 from mcp_server.settings import Settings
-from mcp_server.shadows import Shadows, ShadowSettings
+from mcp_server.shadows import Shadows, ShadowSettings, reaching
 from shadow.embedded import bin_dir, open_control, open_sandbox
 from shadow.sandbox import Sandbox, SandboxLimits
 from shadow.statement import GateLimits
@@ -82,7 +82,8 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
         admin_url, binaries = sandbox_url(settings, stack)
         production = Production(production_settings(settings, applier=applier))
         private = settings.sandbox.url.get_secret_value() == "embedded"
-        sandbox = Sandbox(admin_url, sandbox_limits(settings), private=private)
+        with reaching():
+            sandbox = Sandbox(admin_url, sandbox_limits(settings), private=private)
         shadows = Shadows(production, sandbox, admin_url, binaries, _shadows(settings))
         stack.callback(shadows.close)
         permissions = Permissions.of(settings)

@@ -3,25 +3,34 @@
 Called from the page and from `shadowdesk confirm` only, never from an MCP tool (design 4.5, 4.6).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
 
 from differ.digest import digest, table_root, tables_root
 from differ.model import Column, FrozenRow
 from mcp_server.control.records import Confirmation, DryRun, Proposal
 from mcp_server.control.store import ControlStore
 from mcp_server.dry_runs import DryRuns
-from mcp_server.errors import ConfirmationRefused
+from mcp_server.errors import ConfirmationRefused, DeskError, WrongState
 from mcp_server.identity import Caller
 from mcp_server.policy import Policy
 from mcp_server.recorded import thaw
 from mcp_server.surface import gate_surface
 from mcp_server.views import ReceiptView
-from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed
+from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, SandboxUnavailable, ShadowError
 from shadow.fence import Fence
 from shadow.replay import Frozen, Receipt, ReplayLimits, find_receipt, replay, still_running
 from shadow.replay_rows import TouchedRow
+
+#: How a replay that did not apply ended; everything else waits for another yes.
+_ENDS: dict[type[Exception], str] = {Drifted: "drifted", Diverged: "diverged", OutcomeUnknown: "unknown"}
+#: Production ends the announcing session of a host that vanished; by then a replay is seen by its own session.
+_ANNOUNCED_S = 60
 
 
 class Confirming:
@@ -46,8 +55,10 @@ class Confirming:
         if proposal.state in ("unknown", "replaying"):
             return self.reconcile(proposal_id)
         self._check(person, dry_run, proposal, digest_seen, typed_rows)
-        self._use_confirmation(person, proposal, typed_rows)
-        return self._replay(person, proposal)
+        with self._announced(proposal_id) as session:
+            attempt = self._use_confirmation(person, proposal, typed_rows)
+            receipt = self._replay(person, proposal, session, attempt)
+            return self._applied(proposal_id, receipt)
 
     def _check(self, person: Caller, dry_run: DryRun, proposal: Proposal, digest_seen: str, typed_rows: int) -> None:
         if proposal.state not in ("pending", "approved", "escalated"):
@@ -84,7 +95,28 @@ class Confirming:
             return None if other else "Policy wants a second person."
         return None if "engineer" in rights and person.name != dry_run.rep else "Policy wants an engineer."
 
-    def _use_confirmation(self, person: Caller, proposal: Proposal, typed_rows: int) -> None:
+    @contextmanager
+    def _announced(self, proposal_id: str) -> Iterator[psycopg.Connection[Any]]:
+        """A session on production, named like the replay's, from before control knows of the replay until its end.
+
+        Whoever finds the proposal 'replaying' and no session of that name knows that this process is gone (or cut off
+        from production), also between the yes and the replay's own connection.
+        """
+        name = f"shadowdesk replay {proposal_id}"
+        try:
+            session = psycopg.connect(self._applier_url, autocommit=True, application_name=name, connect_timeout=10)
+            timeout = f"SELECT set_config('idle_session_timeout', '{_ANNOUNCED_S}s', false)"
+            session.execute(f"{timeout} WHERE current_setting('server_version_num')::int >= 140000".encode())
+        except psycopg.Error:
+            raise _unreachable() from None
+        try:
+            yield session
+        finally:
+            with suppress(psycopg.Error):
+                session.close()
+
+    def _use_confirmation(self, person: Caller, proposal: Proposal, typed_rows: int) -> int | None:
+        """Uses the person's yes up and returns the number of the attempt that it began."""
         now = datetime.now(UTC)
         self._control.add_confirmation(
             Confirmation(
@@ -95,36 +127,48 @@ class Confirming:
         )  # fmt: skip
         if not self._control.use_confirmation(proposal.id, proposal.digest, person=person.name):
             raise _refuse("This proposal is being applied already.", "Reload its page: it shows the outcome.")
+        return self._control.attempt(proposal.id)
 
-    def _replay(self, person: Caller, proposal: Proposal) -> ReceiptView:
-        fence = self._dry_runs.production.fence()
+    def _replay(
+        self, person: Caller, proposal: Proposal, session: psycopg.Connection[Any], attempt: int | None
+    ) -> Receipt:
         try:
-            frozen = self.frozen(fence, proposal, person.name)
-            receipt = replay(
-                self._applier_url, fence, frozen, self._dry_runs.production.settings.search_path, self._limits
-            )
-        except Drifted as error:
-            self._end(proposal.id, "drifted", str(error))
+            return self._on_production(person, proposal, session)
+        except (DeskError, ShadowError) as error:
+            self._end(proposal.id, _ENDS.get(type(error), "postponed"), str(error), attempt)
             raise
-        except Diverged as error:
-            self._end(proposal.id, "diverged", str(error))
-            raise
-        except OutcomeUnknown as error:
-            self._end(proposal.id, "unknown", str(error))
-            raise
-        except ReplayPostponed as error:
-            self._end(proposal.id, "postponed", str(error))
-            raise
-        return self._applied(proposal.id, receipt)
 
-    def _end(self, proposal_id: str, state: str, message: str) -> None:
-        self._control.end_replay(proposal_id, state, message)
+    def _on_production(self, person: Caller, proposal: Proposal, session: psycopg.Connection[Any]) -> Receipt:
+        production = self._dry_runs.production
+        try:
+            fence = production.fence()
+        except psycopg.Error:
+            raise _unreachable() from None
+        frozen = self.frozen(fence, proposal, person.name)
+        try:
+            session.execute("SELECT 1")  # still announced: nobody took this replay for dead
+        except psycopg.Error:
+            raise _unreachable() from None
+        try:
+            return replay(self._applier_url, fence, frozen, production.settings.search_path, self._limits)
+        except psycopg.DatabaseError as error:
+            # No connection, or libpq's own words for a lost one; in COMMIT it would have been OutcomeUnknown.
+            if not isinstance(error, psycopg.OperationalError) and type(error) is not psycopg.DatabaseError:
+                raise
+            raise _unreachable() from None
+
+    def _end(self, proposal_id: str, state: str, message: str, attempt: int | None) -> None:
+        """Records how it ended. Where control cannot, the error itself is told; the next look asks production."""
+        with suppress(SandboxUnavailable, WrongState):
+            self._control.end_replay(proposal_id, state, message, attempt=attempt)
         if state in ("drifted", "diverged"):
             self._ended(proposal_id)
 
     def _ended(self, proposal_id: str) -> None:
-        dry_run = self._control.dry_run(self._control.proposal(proposal_id).dry_run_id)
-        self._dry_runs.shadows.ended(dry_run.shadow_id)
+        """Marks the shadow as no longer needed; it expires anyway where the sandbox cannot be told."""
+        with suppress(SandboxUnavailable, psycopg.Error):
+            dry_run = self._control.dry_run(self._control.proposal(proposal_id).dry_run_id)
+            self._dry_runs.shadows.ended(dry_run.shadow_id)
 
     def _applied(self, proposal_id: str, receipt: Receipt) -> ReceiptView:
         view = ReceiptView(
@@ -132,32 +176,49 @@ class Confirming:
             applied_at=receipt.applied_at, transaction_id=receipt.transaction_id,
         )  # fmt: skip
         stored = {**asdict(view), "applied_at": receipt.applied_at.isoformat()}
-        self._control.end_replay(proposal_id, "applied", None, receipt=stored)
+        try:
+            self._control.end_replay(proposal_id, "applied", None, receipt=stored)
+        except SandboxUnavailable:
+            raise OutcomeUnknown(
+                f"Production applied proposal {proposal_id}, but the control database could not record it.",
+                "It will not be applied a second time.",
+                "Open the proposal again in a moment: the receipt on production answers.",
+            ) from None
         self._ended(proposal_id)
         return view
 
     def reconcile(self, proposal_id: str) -> ReceiptView:
         """Asks production's receipts what became of a replay whose answer was lost; any process may call it.
 
-        Raises OutcomeUnknown while a backend of production still works on it, ReplayPostponed when it never committed.
+        Raises OutcomeUnknown while a session of production still works on it or production cannot be asked,
+        ReplayPostponed when it never committed.
         """
-        receipt = find_receipt(self._applier_url, proposal_id)
-        if receipt is None and still_running(self._applier_url, proposal_id):
-            raise OutcomeUnknown(
-                f"Proposal {proposal_id} is being applied right now.",
-                "It is applied at most once.",
-                "Reload in a moment.",
-            )
-        receipt = receipt or find_receipt(self._applier_url, proposal_id)
+        attempt = self._control.attempt(proposal_id)
+        receipt = self._receipt_or_running(proposal_id)
         if receipt is None:
             message = "Production never committed the replay: nothing was applied."
-            self._control.end_replay(proposal_id, "postponed", message)
+            self._control.end_replay(proposal_id, "postponed", message, attempt=attempt)
             raise ReplayPostponed(
                 "The connection was lost before production committed.",
                 "Nothing was applied.",
                 "Confirm again.",
             )
         return self._applied(proposal_id, receipt)
+
+    def _receipt_or_running(self, proposal_id: str) -> Receipt | None:
+        """The receipt, or None when there is none and nobody works on it. Raises OutcomeUnknown."""
+        once = "It is applied at most once."
+        try:
+            receipt = find_receipt(self._applier_url, proposal_id)
+            if receipt is None and still_running(self._applier_url, proposal_id):
+                raise OutcomeUnknown(f"Proposal {proposal_id} is being applied right now.", once, "Reload in a moment.")
+            return receipt or find_receipt(self._applier_url, proposal_id)
+        except psycopg.Error:
+            raise OutcomeUnknown(
+                f"Production could not be asked what became of proposal {proposal_id}.",
+                once,
+                "Open the proposal again when production is reachable.",
+            ) from None
 
     def frozen(self, fence: Fence, proposal: Proposal, person: str) -> Frozen:
         """The proposal as the replay needs it; refused when what is stored no longer gives the digest."""
@@ -209,6 +270,14 @@ def _stored_root(proposal: Proposal, fence: Fence, rows: Sequence[FrozenRow]) ->
 
 def _touched(row: FrozenRow) -> TouchedRow:
     return TouchedRow(table=row.table, key=row.key, before=row.before, after=row.after, kinds=row.kinds)
+
+
+def _unreachable() -> ReplayPostponed:
+    return ReplayPostponed(
+        "Production could not be reached, or dropped the connection before COMMIT.",
+        "Nothing was applied.",
+        "Confirm again when production is reachable.",
+    )
 
 
 def _refuse(happened: str, next_step: str) -> ConfirmationRefused:

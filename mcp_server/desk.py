@@ -3,15 +3,18 @@
 Callers go through the governor, which decides permission and writes the audit events around every call.
 """
 
+from mcp_server.branching import Branching, BranchView
+from mcp_server.comparing import Comparing, Comparison
 from mcp_server.confirming import Confirming
 from mcp_server.control.store import ControlStore
-from mcp_server.dry_runs import DryRuns, DryRunSettings
+from mcp_server.dry_runs import DryRuns, DryRunSettings, Progress
 from mcp_server.errors import ConfirmationRefused
 from mcp_server.identity import Caller
 from mcp_server.permissions import Permissions
 from mcp_server.policy import Policy
 from mcp_server.production import Production
 from mcp_server.proposing import Proposing
+from mcp_server.reverting import Reverting, RevertView
 from mcp_server.shadows import Shadows
 from mcp_server.views import ProposalView, ReceiptView
 from shadow.replay import ReplayLimits
@@ -36,6 +39,7 @@ class Desk(DryRuns):
             settings=settings, production=production, shadows=shadows, control=control, permissions=permissions
         )
         self._proposing = Proposing(self, policy, confirmation_ttl_s=confirmation_ttl_s)
+        self._reverting, self._comparing, self._branching = Reverting(self), Comparing(self), Branching(self)
         applier = production.settings.applier_url
         limits = replay_limits or ReplayLimits()
         self._confirming = (
@@ -65,6 +69,22 @@ class Desk(DryRuns):
     def reject(self, person: Caller, proposal_id: str, comment: str) -> ProposalView:
         """See `Proposing.reject`."""
         return self._proposing.reject(person, proposal_id, comment)
+
+    def revert(
+        self, caller: Caller, proposal_id: str, request: str, *, anyway: bool = False, progress: Progress | None = None
+    ) -> RevertView:
+        """See `Reverting.revert`."""
+        return self._reverting.revert(caller, proposal_id, request, anyway=anyway, progress=progress)
+
+    def compare_dry_runs(self, caller: Caller, a: str, b: str) -> Comparison:
+        """See `Comparing.compare`."""
+        return self._comparing.compare(caller, a, b)
+
+    def branch_dry_run(
+        self, caller: Caller, dry_run_id: str, from_step: int, progress: Progress | None = None
+    ) -> BranchView:
+        """See `Branching.branch`."""
+        return self._branching.branch(caller, dry_run_id, from_step, progress)
 
     def confirm(self, person: Caller, proposal_id: str, digest: str, typed_rows: int) -> ReceiptView:
         """See `Confirming.confirm`. For pages and terminals only: no MCP tool leads here."""

@@ -49,7 +49,7 @@ def _connection(
 ) -> Iterator[Check]:
     try:
         conn = psycopg.connect(url, autocommit=True, connect_timeout=5)
-    except psycopg.OperationalError:
+    except psycopg.Error:  # a ProgrammingError where the URL itself cannot be read
         yield Check(
             name=name, ok=False, detail="cannot be reached with these credentials",
             mend="Check host, port, database and password; `shadowdesk install` makes the roles.",

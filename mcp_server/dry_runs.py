@@ -78,7 +78,7 @@ class DryRuns:
     def list_dry_runs(self, caller: Caller, state: str | None = None, limit: int = 20) -> list[DryRunView]:
         """The newest dry runs first: a rep sees their own, those who answer or inspect see all."""
         rep = None if self.sees_all(caller) else caller.name
-        return [self._view(d) for d in self.control.list_dry_runs(state=state, rep=rep, limit=limit)]
+        return [self.view(d) for d in self.control.list_dry_runs(state=state, rep=rep, limit=limit)]
 
     def statements(self, caller: Caller, dry_run_id: str) -> list[StatementView]:
         """The kept statements of a dry run, as recorded."""
@@ -93,20 +93,18 @@ class DryRuns:
         """Clones the tenant (rows on first need) into a shadow. Raises TenantNotFound, QuotaExceeded."""
         hit = self.production.tenant(tenant)
         shadow, mirror = self.shadows.start(hit.key, progress)
-        dry_run_id = f"dr_{new_id()}"
         now = datetime.now(UTC)
-        dry_run = self.control.create_dry_run(
-            DryRun(
-                id=dry_run_id, tenant_key=hit.key, tenant_label=hit.label, purpose=purpose, request=request,
-                rep=caller.name, role=caller.role, client=caller.client, state="open", shadow_id=shadow.id,
-                mirror_version=mirror, fence_hash=shadow.fence.catalog.fingerprint,
-                snapshot_id=shadow.snapshot.name if shadow.snapshot else None,
-                base_at=shadow.snapshot.taken_at if shadow.snapshot else now,
-                created_at=now, expires_at=now + timedelta(seconds=self.settings.ttl_s), discarded_reason=None,
-            )
+        dry_run = DryRun(
+            id=f"dr_{new_id()}", tenant_key=hit.key, tenant_label=hit.label, purpose=purpose, request=request,
+            rep=caller.name, role=caller.role, client=caller.client, state="open", shadow_id=shadow.id,
+            mirror_version=mirror, fence_hash=shadow.fence.catalog.fingerprint,
+            snapshot_id=shadow.snapshot.name if shadow.snapshot else None, created_at=now,
+            base_at=shadow.snapshot.taken_at if shadow.snapshot else now,
+            expires_at=now + timedelta(seconds=self.settings.ttl_s),
         )  # fmt: skip
-        self.shadows.keep(dry_run_id, shadow)
-        return self._view(dry_run)
+        with self.shadows.kept_or_dropped(dry_run.id, shadow):
+            self.control.create_dry_run(dry_run)
+        return self.view(dry_run)
 
     # ------------------------------------------------------------------------------------------------ run
 
@@ -140,8 +138,7 @@ class DryRuns:
         dry_run = self.editable(caller, dry_run_id)
 
         def work(shadow: Shadow, steps: list[Statement]) -> StepResult:
-            limits = limits_for(self.settings.gate_limits, tool)
-            gated = gate(sql, tuple(params), self.surface(shadow), limits=limits)
+            gated = gate(sql, tuple(params), self.surface(shadow), limits=limits_for(self.settings.gate_limits, tool))
             gated = fill_pins(shadow, gated)
             step = steps[-1].step + 1 if steps else 1
             ran = run_step(shadow, gated, step)
@@ -212,14 +209,14 @@ class DryRuns:
                 self.control.reopen_dry_run(dry_run_id)
 
         self.on_shadow(dry_run, work)
-        return self._view(self.control.dry_run(dry_run_id))
+        return self.view(self.control.dry_run(dry_run_id))
 
     def discard(self, caller: Caller, dry_run_id: str) -> DryRunView:
         """Ends a dry run and drops its shadow; the recorded statements and the audit stay."""
         dry_run = self.editable(caller, dry_run_id)
         self.control.set_dry_run_state(dry_run_id, "discarded", dry_run.state)
         self.shadows.drop(dry_run_id, dry_run.shadow_id)
-        return self._view(self.control.dry_run(dry_run_id))
+        return self.view(self.control.dry_run(dry_run_id))
 
     # ------------------------------------------------------------------------------------------------ diff
 
@@ -388,7 +385,8 @@ class DryRuns:
         self.shadows.keep(dry_run.id, shadow)
         return shadow
 
-    def _view(self, dry_run: DryRun) -> DryRunView:
+    def view(self, dry_run: DryRun) -> DryRunView:
+        """The dry run as its rep sees it."""
         proposal = self.control.latest_proposal(dry_run.id)
         return DryRunView(
             id=dry_run.id, tenant_key=dry_run.tenant_key, tenant_label=dry_run.tenant_label, purpose=dry_run.purpose,

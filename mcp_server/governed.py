@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-from audit.errors import AuditUnavailable
+from audit.errors import AuditError, AuditUnavailable
 from audit.event import AuditEvent
 from differ.model import Diff
-from mcp_server.errors import EXPLAINED, NotFound, PermissionDenied
+from mcp_server.errors import EXPLAINED, NotFound, PermissionDenied, WrongState
 from mcp_server.identity import Caller
 from mcp_server.permissions import PERMISSION_OF, Permissions
 from mcp_server.views import DryRunView, ProposalView, ReceiptView, StepResult
@@ -121,7 +121,7 @@ class Governor:
         """The rep's words behind a dry run or proposal; a call that names no known one has none."""
         try:
             return self._request_of(about)
-        except NotFound:
+        except (NotFound, WrongState):  # WrongState: a text that no id can be, with a NUL character in it
             return None
         except EXPLAINED as error:
             raise AuditUnavailable(
@@ -154,7 +154,7 @@ class Governor:
         """The outcome of an act that failed; its own error is the one that is told when this cannot be written too."""
         try:
             self._outcome(intent, started, outcome, message=message)
-        except AuditUnavailable:
+        except AuditError:
             logger.error("call %s ended as %s; its outcome could not be audited", intent.call_id, outcome)
             error.add_note("The outcome of this call is missing from the audit trail.")
 

@@ -22,7 +22,8 @@ def _images(shadow: Shadow, oid: int, name: str, pristine: bool) -> TableImages:
     return TableImages(
         table=name,
         base=(table.table.schema, table.table.relation),
-        pristine=("shadowdesk", f"pristine_{oid}") if pristine else None,
+        # without a key rows are only ever added: all that was noted is new
+        pristine=("shadowdesk", f"pristine_{oid}") if pristine and table.table.key else None,
         image=("shadowdesk", f"image_{oid}"),
         touched=("shadowdesk", f"touched_{oid}"),
         columns=tuple(Column(name=c.name, type=c.type, nested=c.nested) for c in table.table.columns),

@@ -20,6 +20,9 @@ PERMISSION_OF: Mapping[str, str] = {
     "propose": "dry_run.propose",
     "proposal_status": "dry_run.diff",
     "escalate": "dry_run.escalate",
+    "revert": "dry_run.revert",
+    "compare_dry_runs": "dry_run.diff",
+    "branch_dry_run": "dry_run.branch",
     "list_dry_runs": "dry_run.list",
     "discard_dry_run": "dry_run.discard",
     "confirm": "proposal.confirm",
@@ -32,6 +35,7 @@ PERMISSION_OF: Mapping[str, str] = {
     "recording_run": "recording.run",
     "reap": "sandbox.reap",
     "login": "",
+    "logout": "",
 }
 #: Given by the role's `confirm` list, never by a pattern.
 BY_CONFIRM = frozenset({"proposal.confirm", "proposal.answer"})

@@ -41,7 +41,7 @@ class Production:
         """A fresh reader connection; SandboxUnavailable's sentences say when there is none to be had."""
         try:
             return connect(self.settings.reader_url, self.settings.search_path, application="shadowdesk reader")
-        except psycopg.OperationalError:
+        except psycopg.Error:  # a ProgrammingError where the URL itself cannot be read
             raise SandboxUnavailable(
                 "Production could not be reached as the reader.",
                 "Nothing was read and nothing was changed.",

@@ -13,7 +13,6 @@ from shadow.run import Ran, Rows
 from shadow.shadow import Shadow
 from shadow.statement import GatedStatement, GateLimits, Surface
 
-
 #: The tool of statements that put an applied proposal back. Only `reverting.py` records it: no caller names a step's
 #: tool, and no domain tool can take the name of a built-in one.
 REVERT = "revert"

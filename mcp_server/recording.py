@@ -66,6 +66,7 @@ def _document(desk: Desk, shadow: Shadow, dry_run: DryRun, steps: list[Statement
                 "rows": s.row_count,
                 "kind": s.kind,
                 "reason": s.reason,
+                "tool": s.tool,
             }
             for s in steps
         ],

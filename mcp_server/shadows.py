@@ -4,12 +4,15 @@ Used by the desk only. A shadow made by another replica is attached to as long a
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from mcp_server.production import Production
+from shadow.errors import SandboxUnavailable
 from shadow.fence import Fence
 from shadow.mirror import ensure_mirror
 from shadow.sandbox import Sandbox
@@ -27,6 +30,21 @@ class ShadowSettings:
     max_open: int = 24
     snapshot_max_s: float = 600.0
     max_bytes: int = 2 << 30
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Says in words that a server is not there: a driver's text names hosts and may hold values."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if error.sqlstate is not None and not isinstance(error, psycopg.OperationalError):
+            raise  # an answer of a server that is there; without SQLSTATE it is a URL that libpq cannot read
+        raise SandboxUnavailable(
+            "The sandbox, or production for the rows of a shadow, could not be reached.",
+            "No step was kept and production was not changed.",
+            "Ask the operator to run `shadowdesk doctor`, then try again.",
+        ) from None
 
 
 class Shadows:
@@ -60,6 +78,7 @@ class Shadows:
     def _mirror(self, fence: Fence) -> str:
         return ensure_mirror(self._admin_url, self._production.settings.reader_url, fence, self.bin_dir)
 
+    @reaching()
     def start(self, tenant_key: str, progress: Progress | None = None) -> tuple[Shadow, str]:
         """A fresh shadow for one tenant and the name of its mirror; rows come on first need."""
         fence = self._production.fence()
@@ -69,14 +88,25 @@ class Shadows:
         if progress:
             progress("Taking a shadow", 0.6)
         shadow_id, password = self._sandbox.take(mirror)
-        shadow = self._connect(shadow_id, password, fence, tenant_key)
-        shadow.prepare(
-            Snapshot.take(
-                self._production.settings.reader_url, fence.catalog.schemas, max_s=self._settings.snapshot_max_s
-            )
-        )
+        try:
+            shadow = self._prepared(shadow_id, password, fence, tenant_key)
+        except BaseException:
+            # Nobody knows of it yet: it would hold its place until it expires.
+            with suppress(psycopg.Error):
+                self._sandbox.drop(shadow_id)
+            raise
         self._refill(mirror)
         return shadow, mirror
+
+    def _prepared(self, shadow_id: str, password: str, fence: Fence, tenant_key: str) -> Shadow:
+        shadow = self._connect(shadow_id, password, fence, tenant_key)
+        reader_url, schemas = self._production.settings.reader_url, fence.catalog.schemas
+        try:
+            shadow.prepare(Snapshot.take(reader_url, schemas, max_s=self._settings.snapshot_max_s))
+        except BaseException:
+            shadow.close()
+            raise
+        return shadow
 
     def _connect(self, shadow_id: str, password: str, fence: Fence, tenant_key: str) -> Shadow:
         return Shadow(
@@ -98,12 +128,24 @@ class Shadows:
         for other in crowd:
             self.forget(other)
 
+    @contextmanager
+    def kept_or_dropped(self, dry_run_id: str, shadow: Shadow) -> Iterator[None]:
+        """Keeps the shadow while its dry run is recorded; where that fails, nobody would know of it: it is dropped."""
+        self.keep(dry_run_id, shadow)
+        try:
+            yield
+        except BaseException:
+            with suppress(SandboxUnavailable):
+                self.drop(dry_run_id, shadow.id)
+            raise
+
     def get(self, dry_run_id: str, shadow_id: str | None, tenant_key: str, fingerprint: str | None) -> Shadow:
         """The dry run's shadow, opened again when this process closed it or another one made it.
 
         Raises ShadowExpired when it is gone, or production's schema is not the one it was made for any more.
         """
-        password = self._sandbox.password(shadow_id) if shadow_id else None
+        with reaching():
+            password = self._sandbox.password(shadow_id) if shadow_id else None
         with self._lock:
             shadow = self._open.pop(dry_run_id, None)
             if shadow is not None and password is not None and not (shadow.owner.closed or shadow.role.closed):
@@ -126,17 +168,20 @@ class Shadows:
             if shadow.snapshot is not None:
                 shadow.snapshot.close()
 
+    @reaching()
     def ended(self, shadow_id: str | None) -> None:
         """The dry run is over: its shadow stays a while for inspection and recording."""
         if shadow_id:
             self._sandbox.ended(shadow_id)
 
+    @reaching()
     def drop(self, dry_run_id: str, shadow_id: str | None) -> None:
         """Drops the dry run's shadow, if it is still there."""
         self.forget(dry_run_id)
         if shadow_id:
             self._sandbox.drop(shadow_id)
 
+    @reaching()
     def inspector_url(self, shadow_id: str, minutes: int) -> str:
         """A read-only, expiring login on one shadow. Raises ShadowExpired when it is gone."""
         if self._sandbox.password(shadow_id) is None:
@@ -156,6 +201,7 @@ class Shadows:
         with suppress(Exception):
             self._sandbox.fill(mirror, self._settings.pool)
 
+    @reaching()
     def reap(self) -> list[str]:
         """Drops expired and stray shadows and lets go of snapshots held too long; returns the ids of the dropped."""
         with self._lock:

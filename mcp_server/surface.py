@@ -43,6 +43,8 @@ def _proves_tenant(fence: Fence, table: FencedTable, key: frozenset[str]) -> boo
     """
     if table.fence_class in (ROOT, DIRECT):
         return table.tenant_column in key
+    if table.when:
+        return False  # the same key may be another parent's under another condition
     return len(table.paths) == 1 and set(table.paths[0].columns) <= key
 
 

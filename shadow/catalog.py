@@ -10,11 +10,25 @@ from psycopg.rows import dict_row
 
 from shadow.sql import block
 
-#: Defaults that read the transaction's clock: their cells are clock cells, never pins (design 4.3.3).
-_CLOCK = re.compile(
-    r"^\(*(now\(\)|transaction_timestamp\(\)|current_(date|timestamp|time)|localtime(stamp)?)", re.IGNORECASE
+_CLOCK = r"(?:now\(\)|transaction_timestamp\(\)|(?:current_(?:date|timestamp|time)|localtime(?:stamp)?)\b(?:\(\d\))?)"
+_CAST = r"(?:::[a-z][a-z0-9 ()]*)?"
+_UTC = r"'(?:utc|gmt|etc/utc)'::text"
+#: Defaults that are the transaction's clock itself: their cells are clock cells, never pins (design 4.3.3).
+_PURE_CLOCK = re.compile(
+    rf"\(*{_CLOCK}\)*{_CAST}\)*{_CAST}"
+    rf"|\(?\(*{_CLOCK}\)* at time zone {_UTC}\)?{_CAST}|timezone\({_UTC}, {_CLOCK}\){_CAST}",
+    re.IGNORECASE,
 )
-_CALL = re.compile(r"([a-zA-Z_][\w]*)\s*\(")
+#: Defaults that reckon with the clock (in two weeks, this year's number): recorded, like every other drawn value.
+_WITH_CLOCK = re.compile(rf"(?<!\w)(?:{_CLOCK}|statement_timestamp\(\))", re.IGNORECASE)
+_SESSION = re.compile(
+    r"(?<!['\w])(current_user|session_user|current_role|\"current_user\"\(\)|system_user|current_setting\(|pg_backend_pid\(|"
+    r"inet_client_addr\()",
+    re.IGNORECASE,
+)
+_CALL = re.compile(r'([a-zA-Z_][\w]*)"?\s*\(')
+#: A number of a sequence inside a default, with the sequence's name as a literal.
+NEXTVAL = re.compile(r"nextval\(('(?:[^']|'')*')::regclass\)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +216,17 @@ def _draws(default: str | None, sequence: tuple[str, str] | None, volatile: Mapp
         return "sequence"
     if default is None:
         return ""
-    if _CLOCK.match(default):
+    if _PURE_CLOCK.fullmatch(default):
         return "clock"
-    called = _CALL.findall(default)
-    return "volatile" if any(volatile.get(name.lower()) == "v" for name in called) else ""
+    drawn = _WITH_CLOCK.search(default) or any(volatile.get(name) == "v" for name in _CALL.findall(default))
+    return "volatile" if drawn else ""
+
+
+def unrepeatable(column: Column, routines: Mapping[str, str]) -> bool:
+    """True when the default says who runs the statement, or a function of the app draws its number by itself.
+
+    Neither can be foreseen for production: a statement has to give such a column its value.
+    """
+    called = _CALL.findall(column.default or "")
+    hidden = column.sequence is None and any("nextval" in routines.get(name, "").lower() for name in called)
+    return hidden or bool(_SESSION.search(column.default or ""))

@@ -35,8 +35,10 @@ def make_fence_schema(
             if values and table.owned:
                 counter = sql.Identifier(schema, f"popped_{number}_{column.name}"[:60])
                 conn.execute(sql.SQL("CREATE SEQUENCE {}").format(counter))
-                defaults[column.name] = sql.SQL("({}::{}[])[nextval({}::regclass)]").format(
-                    sql.Literal(_array(values)), sql.SQL(column.type), sql.Literal(counter.as_string(conn))
+                element = "text" if column.type.endswith("]") else column.type  # there are no arrays of arrays
+                defaults[column.name] = sql.SQL("(({}::{}[])[nextval({}::regclass)])::{}").format(
+                    sql.Literal(_array(values)), sql.SQL(element), sql.Literal(counter.as_string(conn)),
+                    sql.SQL(column.type),
                 )  # fmt: skip
         for statement in view_statements(fence, tenant_key, table, schema, defaults, shared_as_loaded=False):
             conn.execute(statement)

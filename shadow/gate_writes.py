@@ -141,6 +141,7 @@ def _check_conflict(clause: Any, table: SurfaceTable, reading: Reading, scope: S
             f"ON CONFLICT ({', '.join(sorted(arbiter))}) could meet a row outside this tenant.",
             f"Use ON CONFLICT {usable}." if usable else "Look with a query first, then INSERT or UPDATE.",
         )
+    keys = frozenset(table.key).union(*table.unique_keys)
     for item in clause.target_list:
         target = item.res_target
         value = unwrap(target.val)
@@ -152,6 +153,8 @@ def _check_conflict(clause: Any, table: SurfaceTable, reading: Reading, scope: S
             )
         if not own:
             _check_set(target, table, reading, scope)
+        if target.name in keys - arbiter:
+            reading.key_updates.add(table.name)
         reading.set_columns.add((table.name, target.name))
     if clause.target_list:
         reading.reads.add(table.name)
@@ -181,6 +184,11 @@ def _check_set(target: Any, table: SurfaceTable, reading: Reading, scope: Scope)
     value = unwrap(target.val)
     if isinstance(value, pg.MultiAssignRef):
         value = _multi_value(value)
+    if isinstance(value, pg.SetToDefault) and target.name in table.defaults:
+        raise refused(
+            f"SET {shown(target.name)} = DEFAULT would write NULL: a view has no defaults of its own for an UPDATE.",
+            "Write the value itself.",
+        )
     if target.name == table.tenant_column and (value is None or not is_tenant_key(value, table, reading)):
         raise _refuse_tenant(table)
     _assign(table, target, value, reading, scope)

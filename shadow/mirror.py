@@ -19,6 +19,12 @@ from shadow.fence import Fence
 from shadow.sql import block
 
 _LOCK = 0x5344_0001
+#: pg_database.datlocprovider → CREATE DATABASE's words for it (Postgres docs 23.1.4).
+_LOCALES: dict[str, tuple[sql.SQL, sql.SQL | None]] = {
+    "c": (sql.SQL("libc"), None),
+    "i": (sql.SQL("icu"), sql.SQL("ICU_LOCALE")),
+    "b": (sql.SQL("builtin"), sql.SQL("BUILTIN_LOCALE")),
+}
 _SETTINGS = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -62,7 +68,7 @@ def _make(
 ) -> None:
     building = f"{name}_building"
     admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(building)))
-    admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(building)))
+    _create(admin, building, reader_url)
     target = make_conninfo(admin_url, dbname=building)
     restore_definitions(dump_definitions(reader_url, bin_dir), target, bin_dir)
     with psycopg.connect(target, autocommit=True) as conn:
@@ -70,6 +76,31 @@ def _make(
         conn.execute(block("bookkeeping"))
     admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(building)))
     admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(building), sql.Identifier(name)))
+
+
+def _create(admin: psycopg.Connection[Any], name: str, reader_url: str) -> None:
+    """An empty database that compares and folds letters as production does, where the sandbox's server can.
+
+    Where it cannot, the replay's comparison tells: upper() or ORDER BY may answer differently there.
+    """
+    with psycopg.connect(reader_url) as production:
+        row = production.execute(
+            "SELECT datcollate, datctype, coalesce(to_jsonb(d) ->> 'datlocprovider', 'c'),"
+            " coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale')"
+            " FROM pg_database d WHERE datname = current_database()"
+        ).fetchone()
+    plain = sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))
+    if row is None or row[2] not in _LOCALES:
+        admin.execute(plain)
+        return
+    provider, option = _LOCALES[row[2]]
+    like = sql.SQL("{} LOCALE_PROVIDER {} LC_COLLATE {} LC_CTYPE {}").format(plain, provider, row[0], row[1])
+    if option is not None:
+        like = sql.SQL("{} {} {}").format(like, option, row[3])
+    try:
+        admin.execute(like)
+    except psycopg.Error:
+        admin.execute(plain)
 
 
 def _environment(url: str) -> dict[str, str]:
@@ -125,6 +156,15 @@ def _harden(conn: psycopg.Connection[Any], fence: Fence) -> None:
     events = conn.execute("SELECT evtname FROM pg_event_trigger").fetchall()
     for (event,) in events:
         conn.execute(sql.SQL("DROP EVENT TRIGGER {}").format(sql.Identifier(event)))
+    # Rows come and go back with session_replication_role = replica, when no trigger of the app may act; otherwise
+    # only those act that would on production.
+    triggers = conn.execute(
+        "SELECT t.tgrelid::regclass::text, t.tgname, t.tgenabled = 'A' FROM pg_trigger t"
+        " WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('A', 'R')"
+    ).fetchall()
+    for relation, trigger, always in triggers:
+        verb = sql.SQL("ENABLE" if always else "DISABLE")
+        conn.execute(sql.SQL("ALTER TABLE {} {} TRIGGER {}").format(sql.SQL(relation), verb, sql.Identifier(trigger)))
     # Steps commit one by one: checks of deferred keys wait for the rehearsal's one transaction (design 4.5).
     checks = conn.execute(
         "SELECT t.tgrelid::regclass::text, t.tgname FROM pg_trigger t JOIN pg_constraint k ON k.oid = t.tgconstraint"

@@ -109,7 +109,7 @@ def view_statements(
     whose tables may not be loaded; a difference this could make is caught by the replay's comparison.
     """
     predicates = Predicates(fence, tenant_key)
-    view = sql.Identifier(schema, table.table.relation)
+    view = sql.Identifier(schema, table.table.name)
     columns = sql.SQL(", ").join(sql.Identifier("t", c.name) for c in table.table.columns)
     loaded = shared_as_loaded and table.fence_class == SHARED
     condition = sql.SQL("true") if loaded else predicates.inside(table, "t")

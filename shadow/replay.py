@@ -19,7 +19,7 @@ from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, Sh
 from shadow.fence import Fence
 from shadow.fence_views import drop_fence_schema, make_fence_schema
 from shadow.rehearsal import Recorded
-from shadow.replay_rows import Mismatch, TouchedRow, divergence, drift, generated_key
+from shadow.replay_rows import Mismatch, TouchedRow, divergence, drift, generated_key, written_here
 from shadow.run import clock_texts, execute
 from shadow.session import connect
 from shadow.sql import block
@@ -97,6 +97,12 @@ def _once(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: R
             "SELECT set_config('statement_timeout', %s, true)",
             (f"{int(limits.statement_timeout_s * 1000)}ms",),
         )
+        # A COMMIT that is answered must survive a crash of production; a host of ours that vanished must hold no lock.
+        conn.execute(
+            "SELECT set_config('synchronous_commit', 'on', true)"
+            " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+        )
+        conn.execute("SELECT set_config('idle_in_transaction_session_timeout', '30s', true)")
         try:
             receipt = _write_receipt(conn, frozen)
         except psycopg.errors.UniqueViolation:
@@ -119,7 +125,7 @@ def _replay_in(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen) -> N
     named = sorted({t for r in frozen.statements for t in r.gated.reads | r.gated.writes})
     make_fence_schema(conn, schema, fence, frozen.tenant_key, named, frozen.draws)
     keyed = [row for row in frozen.rows if not generated_key(fence, row)]
-    if mismatches := drift(conn, fence, keyed):
+    if mismatches := drift(conn, fence, frozen.tenant_key, keyed):
         raise _drifted(mismatches)
     before = read_counters(conn)
     for recorded, expected in zip(frozen.statements, frozen.row_counts, strict=True):
@@ -134,11 +140,11 @@ def _replay_in(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen) -> N
     counted = difference(read_counters(conn), before)
     if counted != dict(frozen.counters):
         raise _diverged(_counter_mismatches(counted, frozen.counters))
-    row = conn.execute("SELECT pg_current_xact_id()::text").fetchone()
+    ours = written_here(conn, schema)
     generated = [row for row in frozen.rows if generated_key(fence, row)]
     types = sorted({c.type for t in fence.tables.values() for c in t.table.columns if _clock(c.type)})
     clocks = clock_texts(conn, types)
-    if mismatches := divergence(conn, fence, keyed, generated, counted, clocks, int(row[0] if row else 0)):
+    if mismatches := divergence(conn, fence, keyed, generated, counted, clocks, ours, frozen.tenant_key):
         raise _diverged(mismatches)
     drop_fence_schema(conn, schema)
 
@@ -186,7 +192,11 @@ def still_running(url: str, proposal_id: str) -> bool:
 
 
 def _already(conn: psycopg.Connection[Any], frozen: Frozen) -> Receipt:
-    row = conn.execute(block("find_receipt"), {"proposal_id": frozen.proposal_id}).fetchone()
+    """The receipt of an earlier replay of the same proposal; it is never run again."""
+    try:
+        row = conn.execute(block("find_receipt"), {"proposal_id": frozen.proposal_id}).fetchone()
+    except psycopg.Error:
+        raise _unknown(frozen) from None
     if row is None or row[1] != frozen.digest:
         raise _diverged(
             [Mismatch(table="receipt", key=(), column=None, how="another digest was applied under this id")]
@@ -200,11 +210,15 @@ def _commit(conn: psycopg.Connection[Any], frozen: Frozen) -> None:
     except psycopg.Error as error:
         if error.sqlstate is not None and not conn.closed and error.sqlstate[:2] not in ("57", "08"):
             raise
-        raise OutcomeUnknown(
-            f"The connection to production was lost while proposal {frozen.proposal_id} was being committed.",
-            "It is not known yet whether it was applied; it will not be applied a second time.",
-            "Open the proposal again in a moment: the receipt on production answers.",
-        ) from None
+        raise _unknown(frozen) from None
+
+
+def _unknown(frozen: Frozen) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"The connection to production was lost while proposal {frozen.proposal_id} was being committed.",
+        "It is not known yet whether it was applied; it will not be applied a second time.",
+        "Open the proposal again in a moment: the receipt on production answers.",
+    )
 
 
 def _counter_mismatches(counted: Counters, expected: Counters) -> list[Mismatch]:

@@ -4,7 +4,7 @@ Called by `replay.py` inside the replay's transaction; no value leaves this modu
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
@@ -13,11 +13,12 @@ import psycopg
 from psycopg import sql
 
 from shadow.fence import Fence, FencedTable
-from shadow.predicate import base
+from shadow.predicate import Predicates, base
 
 _BATCH = 5000
-#: True for rows this transaction (or one of its savepoints) wrote: our snapshot shows no other row so young.
-_OURS = "mod(t.xmin::text::bigint - {own} + 4294967296, 4294967296) < 2147483648"
+#: True for rows this transaction (or one of its savepoints, numbered up to `last`) wrote: our snapshot shows no other
+#: row so young. The upper bound leaves out rows frozen long ago, whose number may come round again.
+_OURS = "mod(t.xmin::text::bigint - {own} + 4294967296, 4294967296) <= {last}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +65,12 @@ def batches(rows: Sequence[TouchedRow]) -> Iterator[list[TouchedRow]]:
 
 
 def _read(
-    conn: psycopg.Connection[Any], table: FencedTable, rows: Sequence[TouchedRow], extra: str, lock: bool
+    conn: psycopg.Connection[Any], table: FencedTable, rows: Sequence[TouchedRow], extra: sql.Composable, lock: bool
 ) -> dict[int, tuple[Any, ...]]:
     types = {c.name: c.type for c in table.table.columns}
     keys = table.table.key
-    unnested = sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in keys)
+    # literals and no parameters: a percent sign in a name is nothing but itself
+    unnested = sql.SQL(", ").join(sql.SQL("{}::text[]").format([row.key[n] for row in rows]) for n in range(len(keys)))
     names = sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(len(keys)))
     joined = sql.SQL(" AND ").join(
         sql.SQL("t.{} = k.{}::{}").format(sql.Identifier(c), sql.Identifier(f"k{n}"), sql.SQL(types[c]))
@@ -79,11 +81,10 @@ def _read(
         "SELECT k.ord, {extra}, {cells} FROM unnest({unnested}) WITH ORDINALITY AS k({names}, ord)"
         " JOIN {base} AS t ON {joined} ORDER BY k.ord {lock}"
     ).format(
-        extra=sql.SQL(extra), cells=cells, unnested=unnested, names=names, base=base(table), joined=joined,
+        extra=extra, cells=cells, unnested=unnested, names=names, base=base(table), joined=joined,
         lock=sql.SQL("FOR UPDATE OF t") if lock else sql.SQL(""),
     )  # fmt: skip
-    arrays = [[row.key[n] for row in rows] for n in range(len(keys))]
-    return {int(found[0]) - 1: found[1:] for found in conn.execute(query, arrays).fetchall()}
+    return {int(found[0]) - 1: found[1:] for found in conn.execute(query).fetchall()}
 
 
 def cell_text(alias: str, column: str, type_name: str) -> sql.Composable:
@@ -94,24 +95,29 @@ def cell_text(alias: str, column: str, type_name: str) -> sql.Composable:
     return sql.SQL("{}::text").format(cell)
 
 
-def drift(conn: psycopg.Connection[Any], fence: Fence, rows: Sequence[TouchedRow]) -> list[Mismatch]:
-    """Locks every touched row by key in the frozen order and compares it with its before image."""
+def drift(conn: psycopg.Connection[Any], fence: Fence, tenant_key: str, rows: Sequence[TouchedRow]) -> list[Mismatch]:
+    """Locks every touched row by key in the frozen order and compares it with its before image.
+
+    A row may be as it was and yet another tenant's: when its parent went over. A trigger would still write it.
+    """
     found: list[Mismatch] = []
     for batch in batches(rows):
         table = fence.tables[batch[0].table]
-        existing = _read(conn, table, batch, "NULL", lock=True)
+        existing = _read(conn, table, batch, Predicates(fence, tenant_key).member(table, "t"), lock=True)
         for n, row in enumerate(batch):
-            cells = existing[n][1:] if n in existing else None
-            found.extend(_compare_before(table, row, cells))
+            member, *cells = existing.get(n, (None,))
+            found.extend(_compare_before(table, row, tuple(cells) if n in existing else None, member is True))
     return found
 
 
-def _compare_before(table: FencedTable, row: TouchedRow, cells: tuple[Any, ...] | None) -> list[Mismatch]:
+def _compare_before(table: FencedTable, row: TouchedRow, cells: tuple[Any, ...] | None, member: bool) -> list[Mismatch]:
     if (cells is None) != (row.before is None):
         how = "the row is gone" if cells is None else "a row with this key exists already"
         return [Mismatch(table=row.table, key=row.key, column=None, how=how)]
     if cells is None or row.before is None:
         return []
+    if not member:
+        return [Mismatch(table=row.table, key=row.key, column=None, how="the row is not the tenant's any more")]
     names = [c.name for c in table.table.columns]
     return [
         Mismatch(table=row.table, key=row.key, column=name, how="changed since the dry run")
@@ -127,15 +133,15 @@ def divergence(
     generated: Sequence[TouchedRow],
     counters: Mapping[str, tuple[int, int, int]],
     clocks: Mapping[str, str],
-    own_xid: int,
+    ours: str,
+    tenant_key: str,
 ) -> list[Mismatch]:
     """Compares every touched row with its after image, who wrote it, and looks for rows nobody confirmed."""
     found: list[Mismatch] = []
-    ours = _OURS.format(own=own_xid % 4294967296)
     survivors: Counter[str] = Counter()
     for batch in batches(rows):
         table = fence.tables[batch[0].table]
-        existing = _read(conn, table, batch, ours, lock=False)
+        existing = _read(conn, table, batch, sql.SQL(ours), lock=False)
         for n, row in enumerate(batch):
             present = existing.get(n)
             found.extend(_compare_after(table, row, present, clocks))
@@ -148,8 +154,40 @@ def divergence(
         counted = sum(counters.get(f"{table.table.schema}.{table.table.relation}", (0, 0, 0)))
         if not table.owned or (counted <= touched[name] and name not in by_table):
             continue
+        if not table.table.key:
+            found.extend(_added_outside(conn, fence, tenant_key, table, ours))
+            continue
         found.extend(_unconfirmed(conn, table, survivors[name], by_table.get(name, []), clocks, ours, rows))
     return found
+
+
+def written_here(conn: psycopg.Connection[Any], schema: str) -> str:
+    """The condition for rows `t` of this transaction; a savepoint made in our `schema` tells its last number so far."""
+    row = conn.execute("SELECT (pg_current_xact_id()::text::numeric % 4294967296)::text").fetchone()
+    own = row[0] if row else "0"
+    mark = sql.Identifier(schema, "last_savepoint")
+    with conn.transaction():
+        conn.execute(sql.SQL("CREATE TABLE {} ()").format(mark))
+        found = conn.execute(
+            "SELECT mod(xmin::text::bigint - %s::bigint + 4294967296, 4294967296) FROM pg_class"
+            " WHERE oid = %s::regclass",
+            (own, mark.as_string(conn)),
+        ).fetchone()
+    return _OURS.format(own=own, last=found[0] if found else 0)
+
+
+def _added_outside(
+    conn: psycopg.Connection[Any], fence: Fence, tenant_key: str, table: FencedTable, ours: str
+) -> list[Mismatch]:
+    """Rows without a key are only ever added, by triggers: counters tell how many, here that all are the tenant's."""
+    member = Predicates(fence, tenant_key).member(table, "t")
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} AS t WHERE {} AND ({}) IS NOT TRUE)").format(
+        base(table), sql.SQL(ours), member
+    )
+    row = conn.execute(query).fetchone()
+    if row and not row[0]:
+        return []
+    return [Mismatch(table=table.table.name, key=(), column=None, how="rows outside the tenant would be added")]
 
 
 def _compare_after(
@@ -193,22 +231,21 @@ def _unconfirmed(
     known = {row.key for row in rows if row.table == name}
     positions = [names.index(column) for column in table.table.key]
     extra = [found for found in written if tuple(found[p] for p in positions) not in known]
-    expected = Counter(_masked(table, row.after or (), row.kinds, clocks, frozen=True) for row in generated)
-    actual = Counter(_masked(table, found, generated[0].kinds, clocks, frozen=False) for found in extra)
+    timed = {place for row in generated for place, kind in enumerate(row.kinds) if kind == "clock"}
+    expected = Counter(_masked(table, row.after, row.kinds, timed, clocks) for row in generated if row.after)
+    drawn = tuple("generated" if kind == "generated" else "value" for kind in generated[0].kinds)
+    actual = Counter(_masked(table, found, drawn, timed, clocks) for found in extra)
     if expected == actual:
         return []
     return [Mismatch(table=name, key=(), column=None, how="rows made by triggers would differ")]
 
 
 def _masked(
-    table: FencedTable, cells: Sequence[Any], kinds: Sequence[str], clocks: Mapping[str, str], *, frozen: bool
+    table: FencedTable, cells: Sequence[Any], kinds: Sequence[str], timed: Set[int], clocks: Mapping[str, str]
 ) -> tuple[Any, ...]:
+    """A row as one of a multiset: drawn cells left out, this transaction's time by its kind where rows may have it."""
     shown: list[Any] = []
-    for column, cell, kind in zip(table.table.columns, cells, kinds, strict=True):
-        if kind == "generated":
-            shown.append("(generated)")
-        elif kind == "clock":
-            shown.append("(clock)" if frozen or cell == clocks.get(column.type) else cell)
-        else:
-            shown.append(cell)
+    for place, (column, cell, kind) in enumerate(zip(table.table.columns, cells, kinds, strict=True)):
+        clock = kind == "clock" or (place in timed and cell is not None and cell == clocks.get(column.type))
+        shown.append((kind,) if kind == "generated" else ("clock",) if clock else cell)
     return tuple(shown)

@@ -113,6 +113,7 @@ def run_step(shadow: Shadow, gated: GatedStatement, step: int) -> Ran:
             (step, list(clocks), list(clocks.values()), sorted(gated.writes)),
         )
         done = execute(shadow.role, text, gated.params)
+        shadow.role.execute("SET CONSTRAINTS ALL IMMEDIATE")  # deferred triggers belong to the step's images
         shadow.role.execute("SELECT shadowdesk.finish_step(%s)", (step,))
         return done
 
@@ -159,11 +160,15 @@ def _in_transaction(shadow: Shadow, attempt: Any, loaded: list[str]) -> tuple[in
 
 def _reserve_for(shadow: Shadow, gated: GatedStatement) -> None:
     for table_name, expected in gated.inserts:
-        for column in shadow.fence.tables[table_name].table.columns:
+        table = shadow.fence.tables[table_name].table
+        for column in table.columns:
             given = (table_name, column.name) in gated.set_columns
             if column.draws == "sequence" and not given:
+                if column.name in table.key and shadow.made_by_triggers(table_name):
+                    raise _two_makers(table_name)
                 slot = slot_name(table_name, column.name)
-                missing = (expected or 8) - shadow.unused(slot)
+                # what only running tells is reserved then (SD001): values left over would come before recorded ones
+                missing = (expected or 0) - shadow.unused(slot)
                 if missing > 0:
                     shadow.reserve(slot, missing)
 
@@ -172,21 +177,23 @@ def _load_refused(shadow: Shadow, error: psycopg.Error) -> list[str]:
     """The table a trigger or view was refused, loaded deeper; StatementRefused when it may not be touched."""
     match = _DENIED.match(str(error.diag.message_primary))
     name = match[1].strip('"') if match else None
-    table = shadow.fence.tables.get(name) if name else None
-    if name is None or table is None or table.fence_class == "outside":
+    named = [t for t in shadow.fence.tables.values() if name in (t.table.relation, t.table.name)]
+    inside = {t.table.name: t for t in named if t.fence_class != "outside"}
+    if not inside:
         raise StatementRefused(
             "The statement or a trigger it fires needs something outside the tenant's fence.",
             "It was rolled back: nothing was kept.",
             "Ask an engineer: the fence certificate (`shadowdesk fence`) says which tables are inside.",
         ) from None
-    level = shadow.level(name)
-    if level >= (READ if table.fence_class == "shared" else DELETE):
+    deepest = {name: READ if table.fence_class == "shared" else DELETE for name, table in inside.items()}
+    deeper = {name: shadow.level(name) + 1 for name in inside if shadow.level(name) < deepest[name]}
+    if not deeper:
         raise StatementRefused(
-            f"Table {name} is {table.fence_class} and may not be written here.",
+            f"Table {name} is {' and '.join(t.fence_class for t in inside.values())} and may not be written here.",
             "The statement was rolled back: nothing was kept.",
             "Change only the tenant's own tables, or ask an engineer.",
         ) from None
-    return shadow.ensure({name: level + 1})
+    return shadow.ensure(deeper)
 
 
 def clock_texts(conn: psycopg.Connection[Any], types: list[str]) -> dict[str, str]:
@@ -196,6 +203,24 @@ def clock_texts(conn: psycopg.Connection[Any], types: list[str]) -> dict[str, st
     cells = sql.SQL(", ").join(sql.SQL("now()::{}::text").format(sql.SQL(t)) for t in types)
     row = conn.execute(sql.SQL("SELECT {}").format(cells)).fetchone()
     return dict(zip(types, row or (), strict=True))
+
+
+def _no_key(table: str) -> StatementRefused:
+    return StatementRefused(
+        f"The statement, a cascade or a trigger would change or remove rows of {table}, which has no key to verify"
+        " rows by.",
+        "It was rolled back: nothing was kept.",
+        f"Leave those rows alone, or ask an engineer: a primary key on {table} makes this possible.",
+    )
+
+
+def _two_makers(table: str) -> StatementRefused:
+    return StatementRefused(
+        f"Both statements and a trigger insert rows into {table}: nobody can say which row will have which id on"
+        " production.",
+        "It was rolled back: nothing was kept.",
+        "Make the change in two dry runs, or ask an engineer.",
+    )
 
 
 _WORDS: Mapping[str, str] = {
@@ -218,6 +243,9 @@ def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
     with suppress(psycopg.Error):
         if shadow.role.closed or error.sqlstate is None:
             return gone()
+    if error.sqlstate in ("SD003", "SD004"):
+        table = str(error.diag.message_primary)
+        return _no_key(table) if error.sqlstate == "SD003" else _two_makers(table)
     if error.sqlstate in ("53100", "53200", "53400", "54000"):
         return QuotaExceeded("The statement needs more room than a shadow has.", "Nothing was kept.", "Narrow it down.")
     why = _WORDS.get(str(error.sqlstate), "Postgres refused it")

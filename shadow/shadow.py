@@ -7,20 +7,21 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from shadow.catalog import Column
+from shadow.catalog import NEXTVAL, Column, unrepeatable
 from shadow.clone import clone_table
-from shadow.errors import ShadowExpired
+from shadow.errors import ShadowExpired, StatementFailed, StatementRefused
 from shadow.fence import SHARED, SINK, Fence, FencedTable
 from shadow.needs import DELETE, READ, WRITE, closure
 from shadow.predicate import base, view_statements
 from shadow.session import connect
 from shadow.snapshot import Snapshot
-from shadow.watch import watch
+from shadow.watch import own, watch
 
 _ROLE_FUNCTIONS = (
     "draw(text)", "begin_step(integer, text[], text[], text[])", "finish_step(integer)", "begin_rehearsal()",
@@ -77,6 +78,8 @@ class Shadow:
                 "INSERT INTO shadowdesk.snapshot(name, taken_at, filenodes) VALUES (%s, %s, %s)",
                 (snapshot.name, snapshot.taken_at, Jsonb(snapshot.filenodes)),
             )
+            path = sql.SQL(", ").join(sql.Identifier(name) for name in self.search_path).as_string(self.owner)
+            self.owner.execute("UPDATE shadowdesk.session SET search_path = %s", (path,))
             self.owner.execute(sql.SQL("CREATE SCHEMA {}").format(role))
             for schema in {self.surface, "shadowdesk", *self.fence.catalog.schemas}:
                 self.owner.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role))
@@ -173,7 +176,7 @@ class Shadow:
         most = READ if table.fence_class == SHARED else new
         targets = [base(table)]
         if table.surface:
-            targets.append(sql.Identifier(self.surface, table.table.relation))
+            targets.append(sql.Identifier(self.surface, table.table.name))
         for level in range(old + 1, most + 1):
             for target in targets:
                 on_view = target is not targets[0]
@@ -182,7 +185,11 @@ class Shadow:
                 self.owner.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(_RIGHTS[level]), target, role))
 
     def _make_view(self, table: FencedTable) -> None:
-        defaults = {c.name: self._draw(table, c) for c in table.table.columns if c.draws in ("sequence", "volatile")}
+        defaults = {
+            c.name: self._draw(table, c)
+            for c in table.table.columns
+            if c.draws in ("sequence", "volatile") or self._unrepeatable(c)
+        }
         if not table.owned:
             defaults = {}
         for statement in view_statements(
@@ -190,12 +197,13 @@ class Shadow:
         ):
             self.owner.execute(statement)
 
+    def _unrepeatable(self, column: Column) -> bool:
+        return unrepeatable(column, self.fence.catalog.routines)
+
     def _draw(self, table: FencedTable, column: Column) -> sql.Composed:
         slot = slot_name(table.table.name, column.name)
-        self.owner.execute(
-            "INSERT INTO shadowdesk.draws(slot, expression) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-            (slot, None if column.draws == "sequence" else column.default),
-        )
+        reserved = column.draws == "sequence" or self._unrepeatable(column)
+        self.owner.execute("SELECT shadowdesk.add_slot(%s, %s)", (slot, None if reserved else column.default))
         return sql.SQL("shadowdesk.draw({})::{}").format(sql.Literal(slot), sql.SQL(column.type))
 
     def _grant_sequences(self, table: FencedTable) -> None:
@@ -213,20 +221,65 @@ class Shadow:
         return int(row[0])
 
     def reserve(self, slot: str, count: int) -> None:
-        """Draws `count` ids from production's sequence, so that an id seen here is the id inserted there."""
+        """Draws `count` values from production's sequences, so that an id seen here is the id inserted there.
+
+        Raises StatementRefused when a function of the app draws them, StatementFailed when there are none left.
+        """
         table_name, column_name = slot.rsplit(".", 1)
-        sequence = self.fence.tables[table_name].table.column(column_name).sequence
-        assert sequence is not None  # noqa: S101 - only sequence columns make reserved slots
-        with connect(self._reader_url, self.search_path, application="shadowdesk ids") as source:
-            values = source.execute(
-                "SELECT nextval(%s::regclass)::text FROM generate_series(1, %s)",
-                (sql.Identifier(*sequence).as_string(source), count),
-            ).fetchall()
+        column = self.fence.tables[table_name].table.column(column_name)
+        if column.sequence is None or self._unrepeatable(column):
+            raise StatementRefused(
+                f"The default of {column_name} in {table_name} cannot be foreseen for production: it says who runs the"
+                " statement, or draws a number inside a function.",
+                "It was rolled back: nothing was kept.",
+                f"Give {column_name} a value in the statement.",
+            )
+        try:
+            with connect(self._reader_url, self.search_path, application="shadowdesk ids") as source:
+                values = self._drawn_on(source, column, column.sequence, count)
+        except psycopg.Error as error:
+            raise StatementFailed(
+                f"No new numbers for {column_name} of {table_name} could be reserved on production"
+                f" (SQLSTATE {error.sqlstate}).",
+                "It was rolled back: nothing was kept.",
+                "Ask an engineer: the sequence is used up, or the reader may not draw from it.",
+            ) from None
         with self.owner.cursor() as cur:
             cur.executemany(
                 "INSERT INTO shadowdesk.pins(slot, value, reserved) VALUES (%s, %s, true)",
-                [(slot, value) for (value,) in values],
+                [(slot, value) for value in values],
             )
+
+    def _drawn_on(
+        self, source: psycopg.Connection[Any], column: Column, sequence: tuple[str, str], count: int
+    ) -> list[str]:
+        """Values of a column's default: numbers come from production, what is made of them (`'INV-' || …`) here."""
+        found = [] if column.identity else NEXTVAL.findall(column.default or "")
+        names = found or [sql.Literal(sql.Identifier(*sequence).as_string(source)).as_string(source)]
+        drawn = sql.SQL(", ").join(sql.SQL("nextval({}::regclass)::text").format(sql.SQL(name)) for name in names)
+        query = sql.SQL("SELECT {} FROM generate_series(1, {})").format(drawn, sql.Literal(count))
+        rows = source.execute(query).fetchall()
+        for name, last in zip(names, rows[-1] if rows else (), strict=False):
+            # what triggers draw here must not meet what was reserved
+            self.owner.execute(sql.SQL("SELECT setval({}::regclass, {})").format(sql.SQL(name), sql.Literal(int(last))))
+        if not found or NEXTVAL.fullmatch(column.default or ""):
+            return [number for (number, *_) in rows]
+        parts = NEXTVAL.split(column.default or "")[::2]
+        made = []
+        for numbers in rows:
+            numbered = (*(f"({number})::bigint" for number in numbers), "")
+            text = "".join(part + number for part, number in zip(parts, numbered, strict=True))
+            row = self.owner.execute(sql.SQL("SELECT ({})::text").format(sql.SQL(text))).fetchone()
+            made.append(str(row[0]) if row else "")
+        return made
+
+    def made_by_triggers(self, name: str) -> bool:
+        """True when a trigger inserted rows into the table in a kept step: their ids are not reserved."""
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE op = 'I' AND origin LIKE 'trigger:%')").format(
+            own("touched", self._oid(self.fence.tables[name]))
+        )
+        row = self.owner.execute(query).fetchone()
+        return bool(row and row[0])
 
     def unused(self, slot: str) -> int:
         """How many reserved ids of a slot no step has drawn yet."""

@@ -22,8 +22,8 @@ class SnapshotGone(ShadowError):
 
 
 _FILENODES = (
-    "SELECT c.oid, pg_relation_filenode(c.oid) FROM pg_class c"
-    " WHERE c.relkind = 'r' AND c.relnamespace = ANY(%s::regnamespace[])"
+    "SELECT c.oid, pg_relation_filenode(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relkind = 'r' AND n.nspname = ANY(%s)"
 )
 
 

@@ -30,6 +30,13 @@ BEGIN
 END$capture$
 """
 
+#: Rows without a key can be added, but nothing could prove which of them changed or went.
+_NO_KEY = """
+  IF EXISTS (SELECT FROM old_rows) THEN
+    RAISE EXCEPTION '%', {name} USING ERRCODE = 'SD003';
+  END IF;
+"""
+
 
 def watch(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
     """Makes pristine copy, touched and image tables and the capture triggers of one table (oid in the shadow)."""
@@ -39,11 +46,12 @@ def watch(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
     key_types = [types[column] for column in key] or ["text"]
     columns = [c.name for c in table.table.columns]
     conn.execute(
-        "INSERT INTO shadowdesk.watched(rel, name, qualified, key, columns, insertable, pristine)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+        "INSERT INTO shadowdesk.watched(rel, name, qualified, key, columns, insertable, pristine, drawn_key)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
         (
             oid, table.table.name, base(table).as_string(conn), list(key), columns,
             [c.name for c in table.table.columns if not c.generated], not sink,
+            any(table.table.column(c).draws in ("sequence", "volatile") for c in key),
         ),
     )  # fmt: skip
     keys = [sql.SQL("{} {}").format(sql.Identifier(f"k{n}"), _type(t)) for n, t in enumerate(key_types, 1)]
@@ -58,11 +66,12 @@ def watch(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
             own("image", oid), sql.SQL(", ").join(keys + cells)
         )
     )
-    conn.execute(
-        sql.SQL("CREATE INDEX ON {} ({})").format(
-            own("image", oid), sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(1, len(keys) + 1))
+    if key:
+        conn.execute(
+            sql.SQL("CREATE INDEX ON {} ({})").format(
+                own("image", oid), sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(1, len(keys) + 1))
+            )
         )
-    )
     conn.execute(sql.SQL("CREATE INDEX ON {} (step)").format(own("touched", oid)))
     if not sink:
         _keep_pristine(conn, table, oid)
@@ -97,7 +106,7 @@ def _add_capture(
     referencing: str,
 ) -> None:
     function = own(f"capture_{event}", oid)
-    keys: sql.Composable = sql.SQL("r::text")
+    keys: sql.Composable = sql.SQL("(r.*)::text")
     if table.table.key:
         keys = sql.SQL(", ").join(sql.Identifier("r", column) for column in table.table.key)
     inserts = sql.SQL(" ").join(
@@ -106,6 +115,8 @@ def _add_capture(
         )
         for rows in transition
     )
+    if op != "I" and not table.table.key and table.fence_class != SINK:
+        inserts = sql.SQL(_NO_KEY).format(name=sql.Literal(table.table.name))
     conn.execute(sql.SQL(_FUNCTION).format(function=function, inserts=inserts, name=sql.Literal(table.table.name)))
     conn.execute(
         sql.SQL("CREATE TRIGGER {} AFTER {} ON {} {} FOR EACH STATEMENT EXECUTE FUNCTION {}()").format(

@@ -1,7 +1,7 @@
 -- name: net_sources
 -- CTEs of a net diff: the keys noted as touched; before is the pristine copy, after the base table.
 keys AS MATERIALIZED (
-  SELECT {keys}, bool_or(origin = 'statement') AS own FROM {touched} WHERE {picked} GROUP BY {keys}
+  SELECT {keys}, bool_or(origin = 'statement') AS own, count(*) AS noted FROM {touched} WHERE {picked} GROUP BY {keys}
 )
 
 -- name: step_sources
@@ -74,7 +74,7 @@ ORDER BY t.origin
 -- Some changed rows in the key's own order, with every origin and operation noted for them.
 WITH {sources}, page AS MATERIALIZED (
   SELECT * FROM pairs WHERE {changed} ORDER BY {keys} LIMIT {limit} OFFSET {offset}
-), notes AS (
+), notes AS MATERIALIZED (
   SELECT {keys}, array_agg(DISTINCT ARRAY[t.step::text, t.origin]) AS origins, bool_and(t.op = 'U') AS only_updated
   FROM page JOIN {touched} t USING ({keys}) WHERE {picked} GROUP BY {keys}
 )

@@ -9,8 +9,11 @@ import hashlib
 import hmac
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mcp_server.cli.options import opened
 
 if TYPE_CHECKING:
     from mcp_server.identity import Caller
@@ -35,6 +38,22 @@ def person_with_key(settings: "Settings", person: str | None, key: str) -> "Call
             "Check --person and your key; the operator sets confirm_key_sha256 in [people].",
         )
     return Caller(name=name, role=known.role, channel="cli", client="shadowdesk")
+
+
+def proven(settings: "Settings", verb: str, person: str | None, key: str) -> "Caller":
+    """`person_with_key`, whose refusal is audited, where that can be: somebody may be trying keys."""
+    from mcp_server.errors import EXPLAINED, PermissionDenied
+    from mcp_server.identity import Caller
+
+    try:
+        return person_with_key(settings, person, key)
+    except PermissionDenied as error:
+        name = person or settings.stdio.person or "?"
+        known = settings.people.get(name)
+        claimed = Caller(name=name, role=known.role if known else "?", channel="cli", client="shadowdesk")
+        with suppress(*EXPLAINED), opened(settings) as assembly:
+            assembly.governor.record(claimed, verb, {}, "denied", error.happened)
+        raise
 
 
 def read_key(key_file: Path | None, *, environment: bool) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcp_server.cli.keys import person_with_key, read_key
+from mcp_server.cli.keys import proven, read_key
 from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, KeyFile, Person, caller_of, opened, settings_from
 from mcp_server.cli.output import say, say_json, say_table
 
@@ -30,7 +30,7 @@ def login(config: Config = DEFAULT_CONFIG, person: Person = None, key_file: KeyF
     from mcp_server.pages.sessions import digest_of
 
     settings = settings_from(config)
-    caller = person_with_key(settings, person, read_key(key_file, environment=True))
+    caller = proven(settings, "login", person, read_key(key_file, environment=True))
     with opened(settings) as assembly:
         lifetime = timedelta(seconds=settings.pages.login_ttl_s)
         token = secrets.token_urlsafe(32)
@@ -70,18 +70,22 @@ def confirm(
 
     Needs a terminal and your personal key, typed or from --key-file; never from the environment.
     """
+    from mcp_server.pages.decide import typed_rows
+
     _need_terminal()
     settings = settings_from(config)
-    caller = person_with_key(settings, person, read_key(key_file, environment=False))
+    caller = proven(settings, "confirm", person, read_key(key_file, environment=False))
     with opened(settings, applier=True) as assembly:
         desk, govern = assembly.desk, assembly.governor.run
         view = govern(
             caller, "proposal_status", {"proposal_id": proposal_id}, lambda: desk.proposal(caller, proposal_id)
         )
         say_proposal(view)
-        typed = typer.prompt(f"Number of rows to replay on production for tenant {_line(view.tenant_label)}", type=int)
+        typed = typer.prompt(f"Number of rows to replay on production for tenant {_line(view.tenant_label)}", type=str)
         arguments = {"proposal_id": proposal_id, "digest": view.digest, "typed_rows": typed}
-        receipt = govern(caller, "confirm", arguments, lambda: desk.confirm(caller, proposal_id, view.digest, typed))
+        receipt = govern(
+            caller, "confirm", arguments, lambda: desk.confirm(caller, proposal_id, view.digest, typed_rows(typed))
+        )
     say(f"Applied: {receipt.rows:,} rows in transaction {receipt.transaction_id} at {receipt.applied_at.isoformat()}.")
 
 
@@ -94,7 +98,7 @@ def reject(
 ) -> None:
     """Reject a proposal with a comment."""
     settings = settings_from(config)
-    caller = person_with_key(settings, person, read_key(key_file, environment=True))
+    caller = proven(settings, "reject", person, read_key(key_file, environment=True))
     with opened(settings) as assembly:
         view = assembly.governor.run(
             caller,

@@ -55,6 +55,9 @@ def run(
         Path | None,
         typer.Option("--schema", exists=True, dir_okay=False, metavar="FILE", help="A schema dump to run it on."),
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="The recording is as trusted as a program: its schema may run code as you.")
+    ] = False,
     person: Person = None,
     json: Json = False,
 ) -> None:
@@ -62,7 +65,7 @@ def run(
 
     Exit code 0 when the diff is the recorded one, 1 when it differs; each difference by table, key and column.
     """
-    differences = _differences(file, config, schema, person)
+    differences = _differences(file, config, schema, person, trust)
     if json:
         say_json({"equal": not differences, "differences": differences})
     else:
@@ -72,7 +75,9 @@ def run(
     raise typer.Exit(REFUSED if differences else OK)
 
 
-def _differences(file: Path, config: Path | None, schema: Path | None, person: str | None) -> "list[Difference]":
+def _differences(
+    file: Path, config: Path | None, schema: Path | None, person: str | None, trust: bool
+) -> "list[Difference]":
     from mcp_server import recording, recording_run
 
     document = recording.read(file.read_text(encoding="utf-8"))
@@ -81,7 +86,7 @@ def _differences(file: Path, config: Path | None, schema: Path | None, person: s
             complain("This recording carries no rows: name a database with --config, or export it --with-rows.")
             raise typer.Exit(USAGE)
         definitions = schema.read_text(encoding="utf-8") if schema else None
-        return recording_run.run_with_rows(document, definitions=definitions)
+        return recording_run.run_with_rows(document, definitions=definitions, trusted=trust)
     if schema is not None:
         raise typer.BadParameter("--schema goes with the recorded rows, not with --config.")
     settings = settings_from(config)
@@ -92,7 +97,7 @@ def _differences(file: Path, config: Path | None, schema: Path | None, person: s
             caller,
             "recording_run",
             {"file": file.name},
-            lambda: recording_run.run_on(document, desk.production, desk.shadows),
+            lambda: recording_run.run_on(document, desk.production, desk.shadows, desk.settings.measures),
         )
     return found
 

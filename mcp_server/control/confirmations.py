@@ -48,29 +48,53 @@ class ConfirmationTable:
                 return False
             return _begin_replay(connection, proposal_id, dry_run_id)
 
+    def attempt(self, proposal_id: str) -> int | None:
+        """The number of the yes that began the proposal's latest replay; None where none was used yet."""
+        with transaction(self._engine) as connection:
+            return _attempt(connection, proposal_id)
+
     def end_replay(
-        self, proposal_id: str, outcome: str, message: str | None, *, receipt: dict[str, Any] | None = None
+        self,
+        proposal_id: str,
+        outcome: str,
+        message: str | None,
+        *,
+        receipt: dict[str, Any] | None = None,
+        attempt: int | None = None,
     ) -> None:
         """Records how the replay ended, on proposal and dry run: 'applied' (with production's receipt), 'drifted',
         'diverged', 'unknown', or 'postponed': nothing was applied and it waits for a person's yes again.
 
-        Saying the same again changes nothing. Raises WrongState where no replay is under way; a receipt is believed
-        in any state but an end.
+        Saying the same again changes nothing. Raises WrongState where no replay is under way, or with `attempt` where
+        a later one is; a receipt is believed in any state but an end.
         """
         with transaction(self._engine) as connection:
             dry_run_id = lock_dry_run_of(connection, proposal_id)
+            if attempt is not None and _attempt(connection, proposal_id) != attempt:
+                raise _not_under_way(proposal_id)
             proposal, dry_run = _ends(connection, proposal_id, outcome)
             under_way = _BELIEVED if outcome == "applied" else _UNDER_WAY
             if _state(connection, proposal_id) == proposal:
                 return
             if not move_proposal(connection, proposal_id, proposal, under_way, message=message, receipt=receipt):
-                raise WrongState(
-                    f"No replay of proposal {proposal_id} is under way.",
-                    "Nothing was recorded.",
-                    "Look at its page: it says what happened.",
-                )
+                raise _not_under_way(proposal_id)
             before = (DryRunState.REPLAYING, DryRunState.UNKNOWN, DryRunState.CONFIRMED, *_UNDECIDED_RUN)
             move_dry_run(connection, dry_run_id, dry_run, before)
+
+
+def _attempt(connection: Connection, proposal_id: str) -> int | None:
+    rows = CONFIRMATIONS.c
+    used = select(func.max(rows.id)).where(rows.proposal_id == proposal_id, rows.used_at.is_not(None))
+    number: int | None = connection.execute(used).scalar_one()
+    return number
+
+
+def _not_under_way(proposal_id: str) -> WrongState:
+    return WrongState(
+        f"No replay of proposal {proposal_id} is under way.",
+        "Nothing was recorded.",
+        "Look at its page: it says what happened.",
+    )
 
 
 def _unused(proposal_id: str) -> tuple[Any, ...]:

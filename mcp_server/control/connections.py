@@ -39,6 +39,8 @@ def audit_pool(audit_url: str, *, size: int = 4) -> ConnectionPool[psycopg.Conne
         min_size=1,
         max_size=size,
         timeout=10,
+        # Gives up early and starts afresh with the next call: a longer backoff would outlast the server's restart.
+        reconnect_timeout=3,
         check=ConnectionPool.check_connection,
         open=True,
     )

@@ -15,7 +15,7 @@ from mcp_server.errors import EXPLAINED
 from mcp_server.governed import Governor
 from mcp_server.pages import decide, login, reviews
 from mcp_server.pages.forms import posted
-from mcp_server.pages.headers import PageHeaders
+from mcp_server.pages.headers import KnownHosts, PageHeaders
 from mcp_server.pages.outcome import Crashes, OutcomePages
 from mcp_server.pages.site import NotLoggedIn, RefusedRequest, Site, page_templates
 from mcp_server.settings import Settings
@@ -41,7 +41,11 @@ def pages_app(desk: Desk, settings: Settings, governor: Governor, control: Contr
             Route("/", lambda _: RedirectResponse(f"{site.root}/review")),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
-        middleware=[Middleware(PageHeaders), Middleware(Crashes, outcomes=outcomes)],
+        middleware=[
+            Middleware(PageHeaders),
+            Middleware(KnownHosts, base_url=site.base_url),
+            Middleware(Crashes, outcomes=outcomes),
+        ],
         exception_handlers={
             **dict.fromkeys(EXPLAINED, outcomes.explained),
             RefusedRequest: outcomes.refused,

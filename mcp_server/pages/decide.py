@@ -19,7 +19,7 @@ def confirm(site: Site, request: Request, person: Person, form: Form) -> Respons
         person.caller,
         "confirm",
         {"proposal_id": proposal_id, "digest": digest, "typed_rows": typed},
-        lambda: site.desk.confirm(person.caller, proposal_id, digest, _typed_rows(typed)),
+        lambda: site.desk.confirm(person.caller, proposal_id, digest, typed_rows(typed)),
     )
     return back(site, request)
 
@@ -69,7 +69,7 @@ def _proposal_id(request: Request) -> str:
     return str(request.path_params["proposal_id"])
 
 
-def _typed_rows(text: str) -> int:
+def typed_rows(text: str) -> int:
     """The number a person typed. Raises ConfirmationRefused when it is none."""
     digits = text.strip().replace(",", "")
     if not digits.isascii() or not digits.isdigit() or len(digits) > ROW_DIGITS:

@@ -29,7 +29,11 @@ def posted(site: Site, act: Act) -> Callable[[Request], Awaitable[Response]]:
     """
 
     async def endpoint(request: Request) -> Response:
-        form = await read_form(request)
+        try:
+            form = await read_form(request)
+        except RefusedRequest as refused:
+            await run_in_threadpool(_record_malformed, site, request, refused)
+            raise
         scope = CancelScope(shield=True)
         with scope:
             answer = await run_in_threadpool(_checked, site, request, form, act)
@@ -45,6 +49,13 @@ def _checked(site: Site, request: Request, form: Form, act: Act) -> Response:
     if not hmac.compare_digest(form.get("csrf", "").encode(), person.csrf.encode()):
         raise forged(site, request, person, "The form does not belong to this log-in.")
     return act(site, request, person, form)
+
+
+def _record_malformed(site: Site, request: Request, refused: RefusedRequest) -> None:
+    """Audits a form that could not be read; raises NotLoggedIn where nobody's session came with it."""
+    person = person_of(site, request)
+    verb, sentence = request.url.path.rsplit("/", 1)[-1], refused.sentences[0]
+    site.governor.record(person.caller, verb, dict(request.path_params), "invalid_arguments", sentence)
 
 
 def forged(site: Site, request: Request, person: Person, happened: str) -> RefusedRequest:

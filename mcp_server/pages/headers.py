@@ -9,6 +9,7 @@ address holds a token, answers with `no-referrer`.
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CONTENT_SECURITY_POLICY = (
@@ -26,6 +27,7 @@ PAGE_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -44,6 +46,26 @@ class PageHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+class KnownHosts:
+    """Answers only under the configured name and this machine's own: no rebound DNS name reaches the pages."""
+
+    def __init__(self, app: ASGIApp, base_url: str) -> None:
+        self.app = app
+        self._known = {urlsplit(base_url).hostname, *LOCAL_NAMES}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._is_known(Headers(scope=scope).get("host", "")):
+            await PlainTextResponse("This server has another name.", status_code=421)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _is_known(self, host: str) -> bool:
+        try:
+            return urlsplit(f"//{host}").hostname in self._known
+        except ValueError:
+            return False
 
 
 def from_our_pages(headers: Headers, base_url: str) -> bool:

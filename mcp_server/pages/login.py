@@ -46,7 +46,8 @@ def login(site: Site, request: Request) -> Response:
 
 def logout(site: Site, request: Request, person: Person, form: Form) -> Response:
     """Ends the session in the store, not in the browser alone."""
-    site.control.end_page_session(digest_of(request.cookies[cookie_name(site)]))
+    session = digest_of(request.cookies[cookie_name(site)])
+    site.govern(person.caller, "logout", {}, lambda: site.control.end_page_session(session))
     answer = site.page(
         "message.html",
         None,

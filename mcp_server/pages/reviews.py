@@ -31,13 +31,15 @@ def review_page(site: Site, request: Request) -> Response:
     """One proposal with one page of its rows (`?page=`, from 1)."""
     person = person_of(site, request)
     proposal_id = str(request.path_params["proposal_id"])
-    page = _page_number(request.query_params.get("page", "1"))
+    asked = request.query_params.get("page", "1")
 
-    def read() -> tuple[ProposalView, Diff]:
+    def read() -> tuple[ProposalView, Diff, int]:
+        page = _page_number(asked)
         proposal = site.desk.proposal(person.caller, proposal_id)
-        return proposal, rows_of(site, person.caller, proposal, page)
+        return proposal, rows_of(site, person.caller, proposal, page), page
 
-    proposal, diff = site.govern(person.caller, "proposal_status", {"proposal_id": proposal_id, "page": page}, read)
+    arguments = {"proposal_id": proposal_id, "page": asked}
+    proposal, diff, page = site.govern(person.caller, "proposal_status", arguments, read)
     offered = actions(person.caller, site.confirm_rights(person.caller), proposal)
     return site.page("review.html", person, r=review(proposal, diff, page, offered, site.now()))
 

@@ -6,11 +6,11 @@ from types import ModuleType
 
 from mcp_server.errors import ConfigurationInvalid
 from mcp_server.tool import mark_of
-from mcp_server.tools import changing, looking, proposing
+from mcp_server.tools import candidates, changing, looking, proposing
 from mcp_server.tools.domain import domain_tool
 from mcp_server.tools.spec import ToolSpec
 
-BUILT_IN: tuple[ToolSpec, ...] = (*looking.TOOLS, *changing.TOOLS, *proposing.TOOLS)
+BUILT_IN: tuple[ToolSpec, ...] = (*looking.TOOLS, *changing.TOOLS, *proposing.TOOLS, *candidates.TOOLS)
 
 
 class Registry:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mcp_types import ToolAnnotations
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from differ.text import neutralise
 from mcp_server.errors import DeskError
@@ -37,6 +37,22 @@ class Arguments(BaseModel):
     """Base of every tool's arguments: what the tool does not know is refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, given: Any) -> Any:
+        """Raises ValueError for texts that no database can hold: said here once, in words, and not by a driver."""
+        if not _is_storable(given):
+            raise ValueError("a text holds a NUL character or half a surrogate pair; leave it out")
+        return given
+
+
+def _is_storable(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return all(_is_storable(name) and _is_storable(item) for name, item in value.items())
+    return not isinstance(value, list | tuple) or all(_is_storable(item) for item in value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,9 @@ CREATE TABLE shadowdesk.session (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   step smallint NOT NULL DEFAULT 0,
   rehearsal boolean NOT NULL DEFAULT false,
-  targets text[] NOT NULL DEFAULT '{}'
+  targets text[] NOT NULL DEFAULT '{}',
+  -- production's, under which the app's own functions in column defaults find what they name
+  search_path text NOT NULL DEFAULT 'pg_catalog'
 );
 INSERT INTO shadowdesk.session DEFAULT VALUES;
 -- The snapshot of production that every load of this shadow sees, and where its tables' files were then.
@@ -33,9 +35,11 @@ CREATE TABLE shadowdesk.watched (
   key text[] NOT NULL,
   columns text[] NOT NULL,
   insertable text[] NOT NULL,
-  pristine boolean NOT NULL
+  pristine boolean NOT NULL,
+  -- a key column has a drawn default: rows made by triggers then get other keys on production
+  drawn_key boolean NOT NULL
 );
--- Values drawn for omitted columns, in the order Postgres evaluated them.
+-- Values drawn for omitted columns, in the order Postgres evaluated them: those with a step come before the others.
 CREATE TABLE shadowdesk.pins (
   slot text NOT NULL,
   ordinal bigint GENERATED ALWAYS AS IDENTITY,
@@ -45,39 +49,53 @@ CREATE TABLE shadowdesk.pins (
   popped boolean NOT NULL DEFAULT false,
   PRIMARY KEY (slot, ordinal)
 );
--- Expressions of volatile defaults by slot; reserved slots have none.
-CREATE TABLE shadowdesk.draws (slot text PRIMARY KEY, expression text);
+-- Expressions of volatile defaults by slot; reserved slots have none. The sequence `at_<place>` holds the ordinal of the
+-- value drawn last: marking values one by one would leave a dead row for each, and every draw would step over all.
+CREATE TABLE shadowdesk.draws (
+  slot text PRIMARY KEY,
+  expression text,
+  place integer GENERATED ALWAYS AS IDENTITY
+);
+CREATE FUNCTION shadowdesk.add_slot(wanted text, given text) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE added integer;
+BEGIN
+  INSERT INTO shadowdesk.draws(slot, expression) VALUES (wanted, given) ON CONFLICT DO NOTHING RETURNING place INTO added;
+  IF added IS NOT NULL THEN
+    EXECUTE format('CREATE SEQUENCE shadowdesk.at_%s MINVALUE 0 START 0', added);
+  END IF;
+END$$;
+CREATE FUNCTION shadowdesk.drawn_last(place integer) RETURNS bigint LANGUAGE sql
+SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(pg_sequence_last_value(format('shadowdesk.at_%s', place)::regclass), 0)
+$$;
 
 -- The transaction time of each step, as Postgres writes it in every date/time type in use: recognises clock cells.
 CREATE TABLE shadowdesk.clocks (step smallint NOT NULL, rehearsal boolean NOT NULL, type text NOT NULL, value text NOT NULL);
 
 CREATE FUNCTION shadowdesk.draw(wanted text) RETURNS text LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
-DECLARE now_running shadowdesk.session; found_value text; expr text;
+DECLARE running shadowdesk.session; slot_drawn shadowdesk.draws; found_value text; found_at bigint;
+  last bigint;
 BEGIN
-  SELECT * INTO now_running FROM shadowdesk.session;
-  IF now_running.rehearsal THEN
-    UPDATE shadowdesk.pins p SET popped = true WHERE (p.slot, p.ordinal) =
-      (SELECT q.slot, q.ordinal FROM shadowdesk.pins q WHERE q.slot = wanted AND q.step IS NOT NULL AND NOT q.popped
-       ORDER BY q.step, q.ordinal LIMIT 1)
-    RETURNING p.value INTO found_value;
-    IF found_value IS NULL THEN
+  SELECT * INTO running FROM shadowdesk.session;
+  SELECT * INTO slot_drawn FROM shadowdesk.draws d WHERE d.slot = wanted;
+  last := shadowdesk.drawn_last(slot_drawn.place);
+  SELECT p.value, p.ordinal INTO found_value, found_at FROM shadowdesk.pins p
+    WHERE p.slot = wanted AND p.ordinal > last AND (p.step IS NULL) <> running.rehearsal
+    ORDER BY p.ordinal LIMIT 1;
+  IF found_value IS NULL THEN
+    IF running.rehearsal THEN
       RAISE EXCEPTION 'more values drawn than in the steps' USING ERRCODE = 'SD002';
+    ELSIF slot_drawn.expression IS NULL THEN
+      RAISE EXCEPTION '%', wanted USING ERRCODE = 'SD001';
     END IF;
-    RETURN found_value;
+    PERFORM set_config('search_path', running.search_path, true);
+    EXECUTE 'SELECT (' || slot_drawn.expression || ')::text' INTO found_value;
+    INSERT INTO shadowdesk.pins(slot, value, reserved, step) VALUES (wanted, found_value, false, running.step)
+      RETURNING ordinal INTO found_at;
   END IF;
-  UPDATE shadowdesk.pins p SET step = now_running.step WHERE (p.slot, p.ordinal) =
-    (SELECT q.slot, q.ordinal FROM shadowdesk.pins q WHERE q.slot = wanted AND q.step IS NULL ORDER BY q.ordinal LIMIT 1)
-  RETURNING p.value INTO found_value;
-  IF found_value IS NOT NULL THEN
-    RETURN found_value;
-  END IF;
-  SELECT d.expression INTO expr FROM shadowdesk.draws d WHERE d.slot = wanted;
-  IF expr IS NULL THEN
-    RAISE EXCEPTION '%', wanted USING ERRCODE = 'SD001';
-  END IF;
-  EXECUTE 'SELECT (' || expr || ')::text' INTO found_value;
-  INSERT INTO shadowdesk.pins(slot, value, reserved, step) VALUES (wanted, found_value, false, now_running.step);
+  PERFORM setval(format('shadowdesk.at_%s', slot_drawn.place)::regclass, found_at);
   RETURN found_value;
 END$$;
 
@@ -94,28 +112,50 @@ BEGIN
     regexp_replace(substring(stack FROM E'\n(?:[^\n]*\n)*?PL/pgSQL function ([^(\n]+)\\('), '^public\.', ''), '?');
 END$$;
 
+-- Sequences do not roll back with a failed step: every step says anew which values were drawn before it.
 CREATE FUNCTION shadowdesk.begin_step(number integer, types text[], texts text[], targets text[]) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   UPDATE shadowdesk.session SET step = number, targets = begin_step.targets;
+  SELECT setval(format('shadowdesk.at_%s', d.place)::regclass, coalesce(
+      (SELECT max(p.ordinal) FROM shadowdesk.pins p WHERE p.slot = d.slot AND p.step IS NOT NULL), 0))
+    FROM shadowdesk.draws d, shadowdesk.session s WHERE NOT s.rehearsal;
   INSERT INTO shadowdesk.clocks SELECT number, s.rehearsal, c.type, c.value
     FROM shadowdesk.session s, unnest(types, texts) AS c(type, value);
 $$;
+
+-- Ids that statements draw are reserved on production, those that triggers draw are not: where both insert, nobody can
+-- say which row will have which id.
+CREATE FUNCTION shadowdesk.check_makers(w shadowdesk.watched, rehearsed boolean) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE both_insert boolean;
+BEGIN
+  IF w.drawn_key THEN
+    EXECUTE format('SELECT bool_or(origin = ''statement'') AND bool_or(origin LIKE ''trigger:%%'') FROM shadowdesk.touched_%s
+      WHERE op = ''I'' AND rehearsal = $1', w.rel) INTO both_insert USING rehearsed;
+    IF both_insert THEN
+      RAISE EXCEPTION '%', w.name USING ERRCODE = 'SD004';
+    END IF;
+  END IF;
+END$$;
 
 -- The after images of the rows touched in one step, read at its end (nested triggers would show them half done).
 CREATE FUNCTION shadowdesk.finish_step(number integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE w shadowdesk.watched; keys text; joined text; cells text; present boolean;
 BEGIN
+  UPDATE shadowdesk.pins p SET step = number FROM shadowdesk.draws d
+    WHERE p.slot = d.slot AND p.step IS NULL AND p.ordinal <= (SELECT shadowdesk.drawn_last(d.place));
   FOR w IN SELECT * FROM shadowdesk.watched ORDER BY name LOOP
     EXECUTE format('SELECT EXISTS (SELECT 1 FROM shadowdesk.touched_%s WHERE step = $1 AND NOT rehearsal)', w.rel)
       INTO present USING number;
     CONTINUE WHEN NOT present OR cardinality(w.key) = 0;
-    SELECT string_agg('k' || o, ', ' ORDER BY o), string_agg(format('b.%I = t.k%s', c, o), ' AND ' ORDER BY o)
+    PERFORM shadowdesk.check_makers(w, false);
+    SELECT string_agg('t.k' || o, ', ' ORDER BY o), string_agg(format('b.%I = t.k%s', c, o), ' AND ' ORDER BY o)
       INTO keys, joined FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
     SELECT string_agg(format('b.%I', c), ', ' ORDER BY o) INTO cells FROM unnest(w.columns) WITH ORDINALITY AS k(c, o);
     EXECUTE format(
       'INSERT INTO shadowdesk.image_%1$s SELECT $1, b.%5$I IS NOT NULL, %2$s, %3$s
-         FROM (SELECT DISTINCT %2$s FROM shadowdesk.touched_%1$s WHERE step = $1 AND NOT rehearsal) t
+         FROM (SELECT DISTINCT %2$s FROM shadowdesk.touched_%1$s t WHERE step = $1 AND NOT rehearsal) t
          LEFT JOIN %6$s b ON %4$s', w.rel, keys, cells, joined, w.key[1], w.qualified) USING number;
   END LOOP;
 END$$;
@@ -132,8 +172,15 @@ BEGIN
            string_agg(format('p.%I = t.k%s', c, o), ' AND ' ORDER BY o)
       INTO keys, joined, pjoin FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
     SELECT string_agg(format('%I', c), ', ' ORDER BY o) INTO named FROM unnest(w.insertable) WITH ORDINALITY AS k(c, o);
-    IF cardinality(w.key) = 0 THEN
-      EXECUTE format('DELETE FROM %s b USING shadowdesk.touched_%s t WHERE b::text = t.k1 AND (t.step > $1 OR $2)', w.qualified, w.rel) USING number, wrote;
+    IF cardinality(w.key) = 0 AND w.pristine THEN
+      -- only ever inserted into: as many rows go as were noted, equal ones loaded before stay
+      EXECUTE format('DELETE FROM %1$s WHERE ctid IN (SELECT ctid FROM (
+          SELECT b.ctid, t.noted, row_number() OVER (PARTITION BY t.k1) AS nth FROM %1$s b JOIN (SELECT k1, count(*) AS noted
+            FROM shadowdesk.touched_%2$s WHERE step > $1 AND NOT rehearsal GROUP BY k1) t ON (b.*)::text = t.k1) n
+        WHERE nth <= noted)', w.qualified, w.rel) USING number;
+      CONTINUE;
+    ELSIF cardinality(w.key) = 0 THEN
+      EXECUTE format('DELETE FROM %s b USING shadowdesk.touched_%s t WHERE (b.*)::text = t.k1 AND (t.step > $1 OR $2)', w.qualified, w.rel) USING number, wrote;
       CONTINUE;
     END IF;
     EXECUTE format('CREATE TEMP TABLE restored AS SELECT DISTINCT %s FROM shadowdesk.touched_%s WHERE step > $1 OR $2', keys, w.rel) USING number, wrote;
@@ -183,6 +230,7 @@ BEGIN
   END LOOP;
   DELETE FROM shadowdesk.clocks WHERE rehearsal;
   UPDATE shadowdesk.pins SET popped = false;
+  PERFORM setval(format('shadowdesk.at_%s', place)::regclass, 0) FROM shadowdesk.draws;
   UPDATE shadowdesk.session SET rehearsal = true;
 END$$;
 
@@ -192,7 +240,13 @@ CREATE FUNCTION shadowdesk.end_rehearsal() RETURNS void LANGUAGE plpgsql SECURIT
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE w shadowdesk.watched; keys text;
 BEGIN
+  UPDATE shadowdesk.pins p SET popped = true FROM shadowdesk.draws d
+    WHERE p.slot = d.slot AND p.step IS NOT NULL AND p.ordinal <= (SELECT shadowdesk.drawn_last(d.place));
   FOR w IN SELECT * FROM shadowdesk.watched LOOP
+    PERFORM shadowdesk.check_makers(w, true);
+    IF cardinality(w.key) = 0 AND w.pristine THEN
+      EXECUTE format('DELETE FROM shadowdesk.touched_%s WHERE NOT rehearsal', w.rel);
+    END IF;
     SELECT string_agg('k' || n, ', ' ORDER BY n) INTO keys FROM generate_series(1, greatest(cardinality(w.key), 1)) AS n;
     EXECUTE format('INSERT INTO shadowdesk.touched_%1$s SELECT step, false, op, origin, %2$s
       FROM shadowdesk.touched_%1$s WHERE rehearsal', w.rel, keys);

@@ -1,9 +1,13 @@
 -- name: catalog_tables
 -- Every ordinary or partitioned table of the app's schemas, with what the fence and the clone need to know.
-SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+-- Inheritance without partitions ('i') counts a parent's rows in several tables: such a parent is read-only, its children
+-- are not tables of their own here.
+SELECT c.oid, n.nspname AS schema, c.relname AS name,
+       CASE WHEN c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) THEN 'i' ELSE c.relkind::text END AS kind,
        greatest(c.reltuples, 0)::bigint AS estimated_rows, c.relrowsecurity AS row_security, c.relispartition AS partition
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY(%(schemas)s) AND NOT c.relispartition
+WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY(%(schemas)s)
+  AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
 ORDER BY n.nspname, c.relname
 
 -- name: catalog_columns
@@ -69,15 +73,16 @@ FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = A
 
 -- name: catalog_fingerprint
 -- One hash of every definition row of the app's schemas: any DDL gives some row a new xmin (system columns, Postgres docs 5.6).
+WITH app AS (SELECT oid FROM pg_namespace WHERE nspname = ANY(%(schemas)s))
 SELECT md5(string_agg(part, ';' ORDER BY part)) AS fingerprint FROM (
-  SELECT 'c' || c.oid || ':' || c.xmin AS part FROM pg_class c WHERE c.relnamespace = ANY(%(schemas)s::regnamespace[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'i')
+  SELECT 'c' || c.oid || ':' || c.xmin AS part FROM pg_class c WHERE c.relnamespace IN (SELECT oid FROM app) AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'i')
   UNION ALL SELECT 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-    WHERE c.relnamespace = ANY(%(schemas)s::regnamespace[]) AND c.relkind IN ('r', 'p') AND a.attnum > 0
-  UNION ALL SELECT 'k' || oid || ':' || xmin FROM pg_constraint WHERE connamespace = ANY(%(schemas)s::regnamespace[])
-  UNION ALL SELECT 'p' || oid || ':' || xmin FROM pg_proc WHERE pronamespace = ANY(%(schemas)s::regnamespace[])
+    WHERE c.relnamespace IN (SELECT oid FROM app) AND c.relkind IN ('r', 'p') AND a.attnum > 0
+  UNION ALL SELECT 'k' || oid || ':' || xmin FROM pg_constraint WHERE connamespace IN (SELECT oid FROM app)
+  UNION ALL SELECT 'p' || oid || ':' || xmin FROM pg_proc WHERE pronamespace IN (SELECT oid FROM app)
   UNION ALL SELECT 't' || t.oid || ':' || t.xmin FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-    WHERE c.relnamespace = ANY(%(schemas)s::regnamespace[]) AND NOT t.tgisinternal
-  UNION ALL SELECT 'd' || d.oid || ':' || d.xmin FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid WHERE c.relnamespace = ANY(%(schemas)s::regnamespace[])
-  UNION ALL SELECT 'y' || oid || ':' || xmin FROM pg_type WHERE typnamespace = ANY(%(schemas)s::regnamespace[])
-  UNION ALL SELECT 'e' || e.oid || ':' || e.xmin FROM pg_enum e JOIN pg_type y ON y.oid = e.enumtypid WHERE y.typnamespace = ANY(%(schemas)s::regnamespace[])
+    WHERE c.relnamespace IN (SELECT oid FROM app) AND NOT t.tgisinternal
+  UNION ALL SELECT 'd' || d.oid || ':' || d.xmin FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid WHERE c.relnamespace IN (SELECT oid FROM app)
+  UNION ALL SELECT 'y' || oid || ':' || xmin FROM pg_type WHERE typnamespace IN (SELECT oid FROM app)
+  UNION ALL SELECT 'e' || e.oid || ':' || e.xmin FROM pg_enum e JOIN pg_type y ON y.oid = e.enumtypid WHERE y.typnamespace IN (SELECT oid FROM app)
 ) parts

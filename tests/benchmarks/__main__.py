@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shadow.embedded import open_sandbox
 from tests.benchmarks.clone import clone_500k, dry_run_10k
+from tests.benchmarks.effect import capture_100k, diff_100k, diff_of_ten, replay_rows
 from tests.benchmarks.governed import governed_call
 
 
@@ -17,6 +18,10 @@ def main() -> None:
         with open_sandbox(Path(folder) / "postgres") as server:
             results.append(clone_500k(server))
             results.append(dry_run_10k(server))
+            results.append(capture_100k(server))
+            results.append(diff_of_ten(server))
+            results.append(diff_100k(server))
+            results += [replay_rows(server, rows) for rows in (10, 10_000)]
         results.append(governed_call(Path(folder) / "stage"))
     Path("bench.json").write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     for result in results:

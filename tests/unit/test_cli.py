@@ -5,8 +5,11 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,12 +140,22 @@ def test_a_fault_ends_with_4_and_shows_nothing_of_its_text(
 
 @pytest.mark.parametrize("verb", ["confirm", "reject"])
 def test_a_decision_needs_the_key(monkeypatch: pytest.MonkeyPatch, config: Path, verb: str) -> None:
-    """Refused before any server is opened: the configuration names none that could be reached."""
+    """Refused before anything is opened for the decision itself; the wrong key is audited without the applier."""
+    audited: list[tuple[object, ...]] = []
+
+    @contextmanager
+    def only_the_trail(settings: Settings) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(governor=SimpleNamespace(record=lambda *call: audited.append(call)))
+
     monkeypatch.setattr(people, "opened", lambda *_, **__: pytest.fail("a server was opened"))
+    monkeypatch.setattr(keys, "opened", only_the_trail)
     monkeypatch.setattr(people, "_need_terminal", lambda: None)
     monkeypatch.setattr(getpass, "getpass", lambda prompt: "wrong")
     more = ["--comment", "no"] if verb == "reject" else []
     assert ended(monkeypatch, verb, "pr_x", "--config", str(config), *more) == output.REFUSED
+    [(caller, *rest)] = audited
+    assert (getattr(caller, "channel", ""), *rest[:3]) == ("cli", verb, {}, "denied")
+    assert "wrong" not in str(rest)
 
 
 def test_confirm_without_a_terminal_is_refused_before_anything_is_opened(config: Path) -> None:
