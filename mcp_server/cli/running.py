@@ -14,6 +14,7 @@ import uvicorn
 
 from mcp_server.assembly import Assembly, open_desk
 from mcp_server.errors import ConfigurationInvalid
+from mcp_server.expiring import expire_overdue
 from mcp_server.http import http_app
 from mcp_server.identity import PeopleTokens, stdio_caller, token_caller
 from mcp_server.pages import pages_app
@@ -70,7 +71,11 @@ def housekeeping(assembly: Assembly) -> Iterator[None]:
 
     def rounds() -> None:
         while not stop.wait(ROUND_S):
-            for what, work in (("reaping", assembly.shadows.reap), ("checkpoint", lambda: _checkpoint(assembly))):
+            for what, work in (
+                ("expiring", lambda: expire_overdue(assembly.control)),
+                ("reaping", assembly.shadows.reap),
+                ("checkpoint", lambda: _checkpoint(assembly)),
+            ):
                 try:
                     work()
                 except Exception as error:

@@ -9,6 +9,7 @@ from psycopg.conninfo import make_conninfo
 from mcp_server.assembly import open_desk
 from mcp_server.doctor import examine
 from mcp_server.errors import ConfigurationInvalid
+from mcp_server.expiring import expire_overdue
 from mcp_server.identity import Caller
 from mcp_server.settings import Settings, load_settings
 from shadow.embedded import open_sandbox
@@ -94,6 +95,19 @@ def test_an_ended_dry_run_is_never_rebuilt_on_rows_that_moved_on(settings: Setti
         assembly.shadows.drop(dry_run.id, assembly.control.dry_run(dry_run.id).shadow_id)
         with pytest.raises(ShadowExpired):
             assembly.desk.diff(REP, dry_run.id)
+
+
+def test_overdue_dry_runs_expire_and_proposed_ones_wait_for_their_proposals_time(settings: Settings) -> None:
+    with open_desk(settings, applier=False) as assembly:
+        waiting = assembly.desk.start_dry_run(REP, "1", "fix my note", "test")
+        proposed = assembly.desk.start_dry_run(REP, "1", "fix my other note", "test")
+        assembly.desk.run(REP, proposed.id, "UPDATE notes SET body = 'x' WHERE body = 'n2'", "as asked")
+        assembly.desk.propose(REP, proposed.id)
+        with psycopg.connect(settings.control.url.get_secret_value(), autocommit=True) as conn:
+            conn.execute("UPDATE control.dry_runs SET expires_at = created_at + interval '1 microsecond'")
+        assert expire_overdue(assembly.control) == [waiting.id]
+        assert assembly.control.dry_run(waiting.id).state == "expired"
+        assert assembly.control.dry_run(proposed.id).state == "proposed"
 
 
 def test_the_doctor_finds_everything_in_order_and_says_what_is_not(settings: Settings, tmp_path: Path) -> None:
