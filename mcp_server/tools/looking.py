@@ -62,7 +62,21 @@ class ShowDiff(Arguments):
 class ListDryRuns(Arguments):
     """Arguments of `list_dry_runs`."""
 
-    state: Literal["open", "proposed", "escalated", "applied", "rejected", "discarded", "expired", "drifted", "diverged", "unknown"] | None = None
+    state: (
+        Literal[
+            "open",
+            "proposed",
+            "escalated",
+            "applied",
+            "rejected",
+            "discarded",
+            "expired",
+            "drifted",
+            "diverged",
+            "unknown",
+        ]
+        | None
+    ) = None
     limit: int = Field(default=20, ge=1, le=100)
 
 
