@@ -141,6 +141,7 @@ class DryRuns:
             gated = gate(sql, tuple(params), self.surface(shadow), limits=limits_for(self.settings.gate_limits, tool))
             gated = fill_pins(shadow, gated)
             step = steps[-1].step + 1 if steps else 1
+            shadow.progress = progress
             ran = run_step(shadow, gated, step)
             diff = self._kept_or_undone(shadow, gated, step)
             self.record(dry_run, shadow, gated, step, ran, reason, tool, arguments)

@@ -5,9 +5,9 @@ string is one statement (Postgres docs 54.2.3).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -73,8 +73,6 @@ def _rows(conn: psycopg.Connection[Any], result: pq.abc.PGresult, cap: int) -> R
 
 def fill_pins(shadow: Shadow, gated: GatedStatement) -> GatedStatement:
     """Evaluates each pinned call once, before the step's own transaction starts, and records its text."""
-    from dataclasses import replace
-
     if not gated.pins:
         return gated
     source = gated.text.encode()
@@ -136,12 +134,14 @@ def run_query(shadow: Shadow, gated: GatedStatement, limit: int) -> Ran:
     return Ran(row_count=min(row_count, limit), rows=rows, loaded=tuple(loaded))
 
 
-def _in_transaction(shadow: Shadow, attempt: Any, loaded: list[str]) -> tuple[int, Rows | None]:
+def _in_transaction(
+    shadow: Shadow, attempt: Callable[[], tuple[int, Rows | None]], loaded: list[str]
+) -> tuple[int, Rows | None]:
     """One transaction as the shadow's role; a table refused for want of rows is loaded and the step tried again."""
     for _ in range(_ATTEMPTS):
         try:
             with shadow.role.transaction():
-                done: tuple[int, Rows | None] = attempt()
+                done = attempt()
             return done
         except psycopg.errors.InsufficientPrivilege as error:
             loaded.extend(_load_refused(shadow, error))

@@ -5,7 +5,7 @@ Opened by the desk, one per dry run; `run.py`, `undo` and `rehearsal.py` work on
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -55,6 +55,8 @@ class Shadow:
         self.snapshot = snapshot
         #: One statement at a time per shadow; held by whoever works on it.
         self.lock = threading.RLock()
+        #: Told which table is being cloned and the share done (0 to 1); set by the hub for one piece of work.
+        self.progress: Callable[[str, float], None] | None = None
         #: Measures before the first write, by name; filled by the hub.
         self.totals: dict[str, str] = {}
         self._reader_url = reader_url
@@ -114,6 +116,7 @@ class Shadow:
             try:
                 yield
             finally:
+                self.progress = None
                 with suppress(psycopg.Error):
                     self.owner.execute("SELECT pg_advisory_unlock(1)")
 
@@ -157,12 +160,12 @@ class Shadow:
             raise gone()
         self.owner.execute("SET LOCAL session_replication_role = replica")
         with self.snapshot.reader() as source:
-            rows = {
-                name: clone_table(
-                    source, self.owner, self.fence, self.tenant_key, self.fence.tables[name], self._max_bytes
-                )
-                for name in copied
-            }
+            rows = {}
+            for number, name in enumerate(copied):
+                if self.progress is not None:
+                    self.progress(f"Cloning {name}", number / len(copied))
+                table = self.fence.tables[name]
+                rows[name] = clone_table(source, self.owner, self.fence, self.tenant_key, table, self._max_bytes)
         self.owner.execute("SET LOCAL session_replication_role = origin")
         return rows
 

@@ -102,3 +102,23 @@ async def test_stdio_in_the_older_era(stage: Stage) -> None:
         found = await client.call_tool("find_tenant", {"text": STORIES.tenant})
         assert found.structured_content is not None
         assert found.structured_content["tenants"][0]["key"] == str(STORIES.tenant_id)
+
+
+@pytest.mark.anyio
+async def test_cloning_tells_its_progress(stage: Stage) -> None:
+    server = StdioServerParameters(
+        command=sys.executable, args=["-m", "mcp_server", "stdio", "--config", str(stage.config)], cwd=stage.folder
+    )
+    told: list[str | None] = []
+
+    async def listen(progress: float, total: float | None, message: str | None) -> None:
+        told.append(message)
+
+    async with Client(server) as client:
+        words = {"tenant": str(STORIES.tenant_id), "request": "how far is it", "purpose": "test"}
+        started = await client.call_tool("start_dry_run", words)
+        assert started.structured_content is not None
+        step = {"dry_run_id": started.structured_content["dry_run"]["id"], "reason": "as asked"}
+        sql = "UPDATE accounts SET name = name || '.'"
+        await client.call_tool("run_statement", {**step, "sql": sql}, progress_callback=listen)
+    assert "Cloning accounts" in told
