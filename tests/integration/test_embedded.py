@@ -128,5 +128,5 @@ def test_a_crashed_sandbox_is_swept_by_the_next_one_beside_it(place: Path, hold:
     (place / "somebody's").mkdir()
     with open_sandbox(place / "next"):
         assert {folder.name for folder in place.iterdir()} == {"living", "next", "somebody's"}
-        assert not running(holder.postmaster)
+        until(lambda: not running(holder.postmaster))
         assert one(living.url, "SELECT 1") == 1
