@@ -3,6 +3,7 @@
 Used by the desk only. A shadow made by another replica is attached to as long as it lives.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,8 @@ from shadow.mirror import ensure_mirror
 from shadow.sandbox import Sandbox
 from shadow.shadow import Shadow, gone
 from shadow.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 
@@ -198,8 +201,10 @@ class Shadows:
 
     def _fill(self, mirror: str) -> None:
         # A pool that could not be filled only makes the next start slower; that start then reports the reason.
-        with suppress(Exception):
+        try:
             self._sandbox.fill(mirror, self._settings.pool)
+        except Exception as error:
+            logger.warning("the pool could not be filled: %s", type(error).__name__)
 
     @reaching()
     def reap(self) -> list[str]:

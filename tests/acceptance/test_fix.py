@@ -67,10 +67,10 @@ def test_a_fix_goes_all_the_way_and_only_after_a_persons_yes(stage: Stage, claud
 
 def test_a_wrong_number_of_rows_replays_nothing(stage: Stage, claude: Claude, rep: Browser) -> None:
     proposal = propose(claude, "UPDATE contracts SET terms = terms WHERE id = 1 OR terms IS NOT NULL")
-    raise_or_rows = int(str(proposal["rows"])) + 1
+    another_number = int(str(proposal["rows"])) + 1
     before = stage.production("SELECT count(*) FROM shadowdesk.receipts")
     with pytest.raises(PageRefused):
-        rep.confirm(str(proposal["path"]), raise_or_rows)
+        rep.confirm(str(proposal["path"]), another_number)
     assert stage.production("SELECT count(*) FROM shadowdesk.receipts") == before
 
 
