@@ -11,10 +11,12 @@ from psycopg import sql
 from shadow.fence import SINK, FencedTable
 from shadow.predicate import base
 
+#: An update's statement trigger notes the keys as they are after it; those that were left behind are rare and noted row
+#: by row, which saves keeping and reading every old row.
 _EVENTS = (
-    ("insert", "I", ("new_rows",), "REFERENCING NEW TABLE AS new_rows"),
-    ("update", "U", ("old_rows", "new_rows"), "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
-    ("delete", "D", ("old_rows",), "REFERENCING OLD TABLE AS old_rows"),
+    ("insert", "I", "new_rows", "REFERENCING NEW TABLE AS new_rows"),
+    ("update", "U", "new_rows", "REFERENCING NEW TABLE AS new_rows"),
+    ("delete", "D", "old_rows", "REFERENCING OLD TABLE AS old_rows"),
 )
 
 _FUNCTION = """
@@ -25,14 +27,14 @@ BEGIN
   GET DIAGNOSTICS stack = PG_CONTEXT;
   SELECT * INTO running FROM shadowdesk.session;
   came_from := shadowdesk.origin(pg_trigger_depth(), stack, {name}, running.targets);
-  {inserts}
+  {notes}
   RETURN NULL;
 END$capture$
 """
 
 #: Rows without a key can be added, but nothing could prove which of them changed or went.
 _NO_KEY = """
-  IF EXISTS (SELECT FROM old_rows) THEN
+  IF EXISTS (SELECT FROM {rows}) THEN
     RAISE EXCEPTION '%', {name} USING ERRCODE = 'SD003';
   END IF;
 """
@@ -56,6 +58,7 @@ def watch(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
     )  # fmt: skip
     keys = [sql.SQL("{} {}").format(sql.Identifier(f"k{n}"), _type(t)) for n, t in enumerate(key_types, 1)]
     cells = [sql.SQL("{} {}").format(sql.Identifier(f"c{n}"), _type(types[c])) for n, c in enumerate(columns, 1)]
+    # No indexes: both are written with every step, and read whole or joined by hash.
     conn.execute(
         sql.SQL('CREATE TABLE {} (step smallint, rehearsal boolean, op "char", origin text, {})').format(
             own("touched", oid), sql.SQL(", ").join(keys)
@@ -66,17 +69,12 @@ def watch(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
             own("image", oid), sql.SQL(", ").join(keys + cells)
         )
     )
-    if key:
-        conn.execute(
-            sql.SQL("CREATE INDEX ON {} ({})").format(
-                own("image", oid), sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(1, len(keys) + 1))
-            )
-        )
-    conn.execute(sql.SQL("CREATE INDEX ON {} (step)").format(own("touched", oid)))
     if not sink:
         _keep_pristine(conn, table, oid)
-    for event, op, transition, referencing in _EVENTS:
-        _add_capture(conn, table, oid, event, op, transition, referencing)
+    for event, op, rows, referencing in _EVENTS:
+        _add_capture(conn, table, oid, event, op, rows, referencing)
+    if key:
+        _add_key_capture(conn, table, oid)
 
 
 def own(kind: str, oid: int) -> sql.Identifier:
@@ -97,30 +95,45 @@ def _keep_pristine(conn: psycopg.Connection[Any], table: FencedTable, oid: int) 
 
 
 def _add_capture(
-    conn: psycopg.Connection[Any],
-    table: FencedTable,
-    oid: int,
-    event: str,
-    op: str,
-    transition: tuple[str, ...],
-    referencing: str,
+    conn: psycopg.Connection[Any], table: FencedTable, oid: int, event: str, op: str, rows: str, referencing: str
 ) -> None:
-    function = own(f"capture_{event}", oid)
     keys: sql.Composable = sql.SQL("(r.*)::text")
     if table.table.key:
         keys = sql.SQL(", ").join(sql.Identifier("r", column) for column in table.table.key)
-    inserts = sql.SQL(" ").join(
-        sql.SQL("INSERT INTO {} SELECT running.step, running.rehearsal, {}, came_from, {} FROM {} AS r;").format(
-            own("touched", oid), sql.Literal(op), keys, sql.Identifier(rows)
-        )
-        for rows in transition
-    )
+    notes: sql.Composable = sql.SQL(
+        "INSERT INTO {} SELECT running.step, running.rehearsal, {}, came_from, {} FROM {} AS r;"
+    ).format(own("touched", oid), sql.Literal(op), keys, sql.Identifier(rows))
     if op != "I" and not table.table.key and table.fence_class != SINK:
-        inserts = sql.SQL(_NO_KEY).format(name=sql.Literal(table.table.name))
-    conn.execute(sql.SQL(_FUNCTION).format(function=function, inserts=inserts, name=sql.Literal(table.table.name)))
+        notes = sql.SQL(_NO_KEY).format(name=sql.Literal(table.table.name), rows=sql.Identifier(rows))
+    _make_function(conn, table, own(f"capture_{event}", oid), notes)
     conn.execute(
         sql.SQL("CREATE TRIGGER {} AFTER {} ON {} {} FOR EACH STATEMENT EXECUTE FUNCTION {}()").format(
             sql.Identifier(f"shadowdesk_capture_{event}"), sql.SQL(event.upper()), base(table),
-            sql.SQL(referencing), function,
+            sql.SQL(referencing), own(f"capture_{event}", oid),
         )
     )  # fmt: skip
+
+
+def _add_key_capture(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
+    """Notes the old key of a row whose key an update changed; for other rows the condition is all it costs."""
+    function = own("capture_key", oid)
+    old = sql.SQL(", ").join(sql.Identifier("old", column) for column in table.table.key)
+    notes = sql.SQL("INSERT INTO {} SELECT running.step, running.rehearsal, 'U', came_from, {};").format(
+        own("touched", oid), old
+    )
+    _make_function(conn, table, function, notes)
+    changed = sql.SQL(" OR ").join(
+        sql.SQL("{} IS DISTINCT FROM {}").format(sql.Identifier("old", column), sql.Identifier("new", column))
+        for column in table.table.key
+    )
+    conn.execute(
+        sql.SQL("CREATE TRIGGER {} AFTER UPDATE ON {} FOR EACH ROW WHEN ({}) EXECUTE FUNCTION {}()").format(
+            sql.Identifier("shadowdesk_capture_key"), base(table), changed, function
+        )
+    )
+
+
+def _make_function(
+    conn: psycopg.Connection[Any], table: FencedTable, function: sql.Identifier, notes: sql.Composable
+) -> None:
+    conn.execute(sql.SQL(_FUNCTION).format(function=function, notes=notes, name=sql.Literal(table.table.name)))

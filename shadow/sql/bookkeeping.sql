@@ -187,18 +187,18 @@ BEGIN
     EXECUTE format('DELETE FROM %s b USING pg_temp.restored t WHERE %s', w.qualified, joined);
     SELECT string_agg(format('i.c%s', o), ', ' ORDER BY n.o2) INTO cells
       FROM unnest(w.insertable) WITH ORDINALITY AS n(c, o2) JOIN unnest(w.columns) WITH ORDINALITY AS k(c, o) USING (c);
-    SELECT string_agg(format('i.k%1$s = t.k%1$s', o), ' AND ' ORDER BY o) INTO source FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
-    EXECUTE format(
-      'INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %3$s FROM pg_temp.restored t CROSS JOIN LATERAL
-         (SELECT * FROM shadowdesk.image_%4$s i WHERE %5$s AND i.step <= $1 ORDER BY i.step DESC LIMIT 1) i WHERE i.present',
-      w.qualified, named, cells, w.rel, source) USING number;
+    EXECUTE format('CREATE TEMP TABLE latest AS SELECT DISTINCT ON (%1$s) i.* FROM shadowdesk.image_%2$s i
+      JOIN pg_temp.restored t USING (%1$s) WHERE i.step <= $1 ORDER BY %1$s, i.step DESC', keys, w.rel) USING number;
+    EXECUTE format('INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %3$s FROM pg_temp.latest i WHERE i.present',
+      w.qualified, named, cells);
     IF w.pristine THEN
       SELECT string_agg(format('p.%I', c), ', ' ORDER BY o) INTO cells FROM unnest(w.insertable) WITH ORDINALITY AS k(c, o);
+      SELECT string_agg(format('l.k%1$s = t.k%1$s', o), ' AND ' ORDER BY o) INTO source FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
       EXECUTE format(
         'INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %3$s FROM pg_temp.restored t JOIN shadowdesk.pristine_%4$s p ON %5$s
-          WHERE NOT EXISTS (SELECT 1 FROM shadowdesk.image_%4$s i WHERE %6$s AND i.step <= $1)',
-        w.qualified, named, cells, w.rel, pjoin, source) USING number;
+          WHERE NOT EXISTS (SELECT FROM pg_temp.latest l WHERE %6$s)', w.qualified, named, cells, w.rel, pjoin, source);
     END IF;
+    DROP TABLE pg_temp.latest;
     DROP TABLE pg_temp.restored;
   END LOOP;
 END$$;
