@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from shadow.catalog import Table
 from shadow.fence import Fence, FencedTable
 from shadow.predicate import Predicates, base
 
@@ -50,11 +51,17 @@ class Mismatch:
         return f"{where}{'.' + self.column if self.column else ''}: {self.how}"
 
 
-def generated_key(fence: Fence, row: TouchedRow) -> bool:
-    """True when the row's key was drawn inside a trigger, so production's will differ."""
-    table = fence.tables[row.table].table
-    kinds = dict(zip((c.name for c in table.columns), row.kinds, strict=True))
-    return row.before is None and any(kinds[column] == "generated" for column in table.key)
+def by_key(fence: Fence, rows: Sequence[TouchedRow]) -> tuple[list[TouchedRow], list[TouchedRow]]:
+    """Rows that production will have under the same key, and those whose key is drawn inside a trigger."""
+    keyed: list[TouchedRow] = []
+    generated: list[TouchedRow] = []
+    for table, group in groupby(rows, key=lambda row: row.table):
+        columns = [column.name for column in fence.tables[table].table.columns]
+        places = [columns.index(column) for column in fence.tables[table].table.key]
+        for row in group:
+            drawn = row.before is None and any(row.kinds[place] == "generated" for place in places)
+            (generated if drawn else keyed).append(row)
+    return keyed, generated
 
 
 def batches(rows: Sequence[TouchedRow]) -> Iterator[list[TouchedRow]]:
@@ -66,25 +73,47 @@ def batches(rows: Sequence[TouchedRow]) -> Iterator[list[TouchedRow]]:
 
 def _read(
     conn: psycopg.Connection[Any], table: FencedTable, rows: Sequence[TouchedRow], extra: sql.Composable, lock: bool
-) -> dict[int, tuple[Any, ...]]:
-    types = {c.name: c.type for c in table.table.columns}
-    keys = table.table.key
-    # literals and no parameters: a percent sign in a name is nothing but itself
-    unnested = sql.SQL(", ").join(sql.SQL("{}::text[]").format([row.key[n] for row in rows]) for n in range(len(keys)))
-    names = sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(len(keys)))
-    joined = sql.SQL(" AND ").join(
-        sql.SQL("t.{} = k.{}::{}").format(sql.Identifier(c), sql.Identifier(f"k{n}"), sql.SQL(types[c]))
-        for n, c in enumerate(keys)
-    )
+) -> list[tuple[Any, ...]]:
+    """(place in `rows` from 1, `extra`'s value, cell texts…) of the rows that are there, in the order of `rows`."""
     cells = sql.SQL(", ").join(cell_text("t", c.name, c.type) for c in table.table.columns)
     query = sql.SQL(
-        "SELECT k.ord, {extra}, {cells} FROM unnest({unnested}) WITH ORDINALITY AS k({names}, ord)"
-        " JOIN {base} AS t ON {joined} ORDER BY k.ord {lock}"
+        "SELECT k.ord, {extra}, {cells} FROM {joined} ORDER BY k.ord {lock}"
     ).format(
-        extra=extra, cells=cells, unnested=unnested, names=names, base=base(table), joined=joined,
+        extra=extra, cells=cells, joined=joined_by_key(table.table, base(table), [row.key for row in rows]),
         lock=sql.SQL("FOR UPDATE OF t") if lock else sql.SQL(""),
     )  # fmt: skip
-    return {int(found[0]) - 1: found[1:] for found in conn.execute(query).fetchall()}
+    return conn.execute(query).fetchall()
+
+
+def joined_by_key(table: Table, relation: sql.Composable, keys: Sequence[tuple[str, ...]]) -> sql.Composed:
+    """A FROM item: the rows `t` of a relation that have these keys, with their place `k.ord`, from 1."""
+    types = {c.name: c.type for c in table.columns}
+    # literals and no parameters: a percent sign in a name is nothing but itself
+    unnested = sql.SQL(", ").join(
+        sql.SQL("{}::text[]").format(array_text([key[n] for key in keys])) for n in range(len(table.key))
+    )
+    names = sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(len(table.key)))
+    joined = sql.SQL(" AND ").join(
+        sql.SQL("t.{} = k.{}::{}").format(sql.Identifier(c), sql.Identifier(f"k{n}"), sql.SQL(types[c]))
+        for n, c in enumerate(table.key)
+    )
+    return sql.SQL("unnest({}) WITH ORDINALITY AS k({}, ord) JOIN {} AS t ON {}").format(
+        unnested, names, relation, joined
+    )
+
+
+def _as_expected(found: Sequence[tuple[Any, ...]], images: Sequence[tuple[str | None, ...] | None]) -> bool:
+    """True when every image is there, with the condition asked for it true: the common case, compared at once."""
+    return len(found) == len(images) and all(row[1] is True for row in found) and [row[2:] for row in found] == images
+
+
+def _by_place(found: Sequence[tuple[Any, ...]]) -> dict[int, tuple[Any, ...]]:
+    return {int(row[0]) - 1: row[1:] for row in found}
+
+
+def array_text(values: Sequence[str]) -> str:
+    """Postgres' own spelling of a one-dimensional text array without NULLs (docs 8.15.2)."""
+    return "{" + ",".join('"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values) + "}"
 
 
 def cell_text(alias: str, column: str, type_name: str) -> sql.Composable:
@@ -103,7 +132,10 @@ def drift(conn: psycopg.Connection[Any], fence: Fence, tenant_key: str, rows: Se
     found: list[Mismatch] = []
     for batch in batches(rows):
         table = fence.tables[batch[0].table]
-        existing = _read(conn, table, batch, Predicates(fence, tenant_key).member(table, "t"), lock=True)
+        present = _read(conn, table, batch, Predicates(fence, tenant_key).member(table, "t"), lock=True)
+        if _as_expected(present, [row.before for row in batch]):
+            continue
+        existing = _by_place(present)
         for n, row in enumerate(batch):
             member, *cells = existing.get(n, (None,))
             found.extend(_compare_before(table, row, tuple(cells) if n in existing else None, member is True))
@@ -141,11 +173,13 @@ def divergence(
     survivors: Counter[str] = Counter()
     for batch in batches(rows):
         table = fence.tables[batch[0].table]
-        existing = _read(conn, table, batch, sql.SQL(ours), lock=False)
+        present = _read(conn, table, batch, sql.SQL(ours), lock=False)
+        survivors[table.table.name] += sum(bool(row[1]) for row in present)
+        if _as_expected(present, [row.after for row in batch]) and not any("clock" in row.kinds for row in batch):
+            continue
+        existing = _by_place(present)
         for n, row in enumerate(batch):
-            present = existing.get(n)
-            found.extend(_compare_after(table, row, present, clocks))
-            survivors[row.table] += present is not None and bool(present[0])
+            found.extend(_compare_after(table, row, existing.get(n), clocks))
     touched = Counter(row.table for row in rows)
     by_table: dict[str, list[TouchedRow]] = {}
     for row in generated:
@@ -163,17 +197,17 @@ def divergence(
 
 def written_here(conn: psycopg.Connection[Any], schema: str) -> str:
     """The condition for rows `t` of this transaction; a savepoint made in our `schema` tells its last number so far."""
-    row = conn.execute("SELECT (pg_current_xact_id()::text::numeric % 4294967296)::text").fetchone()
-    own = row[0] if row else "0"
     mark = sql.Identifier(schema, "last_savepoint")
-    with conn.transaction():
-        conn.execute(sql.SQL("CREATE TABLE {} ()").format(mark))
-        found = conn.execute(
-            "SELECT mod(xmin::text::bigint - %s::bigint + 4294967296, 4294967296) FROM pg_class"
-            " WHERE oid = %s::regclass",
-            (own, mark.as_string(conn)),
-        ).fetchone()
-    return _OURS.format(own=own, last=found[0] if found else 0)
+    # a block that may catch an error is a savepoint (Postgres docs 41.6.8), in one call to the server
+    conn.execute(sql.SQL("DO $mark$BEGIN CREATE TABLE {} (); EXCEPTION WHEN OTHERS THEN RAISE; END$mark$").format(mark))
+    row = conn.execute(
+        "SELECT own::text, mod(xmin::text::bigint - own + 4294967296, 4294967296)"
+        " FROM pg_class, (SELECT mod(pg_current_xact_id()::text::numeric, 4294967296)::bigint AS own) ours"
+        " WHERE oid = %s::regclass",
+        (mark.as_string(conn),),
+    ).fetchone()
+    own, last = row or ("0", 0)
+    return _OURS.format(own=own, last=last)
 
 
 def _added_outside(
