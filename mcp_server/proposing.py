@@ -22,6 +22,7 @@ from mcp_server.images import step_clocks, table_images
 from mcp_server.policy import Policy
 from mcp_server.recorded import statement_view
 from mcp_server.views import ProposalView, ReceiptView
+from shadow.drawn import forget_drawn, rehearse_again
 from shadow.errors import SandboxUnavailable
 from shadow.freshness import Looked, looked_at, stale, stale_sentence
 from shadow.rehearsal import Rehearsed, drawn, rehearse
@@ -81,11 +82,15 @@ class Proposing:
     def _rehearse(self, dry_run: DryRun, shadow: Shadow, steps: Sequence[Statement]) -> Rehearsal:
         recorded = self._dry_runs.recorded(shadow, steps)
         sets = frozenset(pair for r in recorded for pair in r.gated.set_columns)
+        forget_drawn(shadow)
         stepped = self._dry_runs.net(shadow, sets)
         rehearsed = rehearse(shadow, recorded)
         diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
-        notes = list(rehearsed.notes)
         if stepped.tables_root != diff.tables_root:
+            rehearsed = rehearse_again(shadow, recorded, rehearsed, sets)
+            diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
+        notes = list(rehearsed.notes)
+        if _other_rows(shadow, stepped, diff):
             notes.append(
                 "In one transaction the statements change other rows or values than they did step by step;"
                 " this diff is the one transaction's."
@@ -245,6 +250,14 @@ class Proposing:
     def receipt_on_production(self, proposal_id: str) -> Receipt | None:
         """What production itself says; read as the reader."""
         return find_receipt(self._dry_runs.production.settings.reader_url, proposal_id)
+
+
+def _other_rows(shadow: Shadow, stepped: Diff, rehearsed: Diff) -> bool:
+    """Whether the one transaction left other rows than the steps; by their counts where triggers draw values anew."""
+    if any(images.drawn or images.walls for images in table_images(shadow)):
+        counts = [[(t.table, t.inserted, t.updated, t.deleted) for t in diff.tables] for diff in (stepped, rehearsed)]
+        return counts[0] != counts[1]
+    return stepped.tables_root != rehearsed.tables_root
 
 
 def looked_of(proposal: Proposal) -> Looked:

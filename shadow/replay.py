@@ -16,6 +16,7 @@ from psycopg import sql
 
 from shadow.catalog import read_fingerprint
 from shadow.counters import Counters, difference, read_counters
+from shadow.drawn import wall_texts
 from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, ShadowError
 from shadow.fence import Fence
 from shadow.fence_views import drop_fence_schema, make_fence_schema
@@ -174,7 +175,8 @@ def _replay_in(
     touched = {row.table for row in frozen.rows}
     types = sorted({c.type for name in touched for c in fence.tables[name].table.columns if _clock(c.type)})
     clocks = clock_texts(conn, types)
-    if mismatches := divergence(conn, fence, keyed, generated, written, clocks, ours, frozen.tenant_key):
+    walls = wall_texts(conn, types)
+    if mismatches := divergence(conn, fence, keyed, generated, written, clocks, walls, ours, frozen.tenant_key):
         raise _diverged(mismatches)
     drop_fence_schema(conn, schema)
     return changed

@@ -37,7 +37,10 @@ CREATE TABLE shadowdesk.watched (
   insertable text[] NOT NULL,
   pristine boolean NOT NULL,
   -- a key column has a drawn default: rows made by triggers then get other keys on production
-  drawn_key boolean NOT NULL
+  drawn_key boolean NOT NULL,
+  -- columns that triggers give another value each time, as two rehearsals showed: drawn, or the wall clock
+  drawn text[] NOT NULL DEFAULT '{}',
+  walls text[] NOT NULL DEFAULT '{}'
 );
 -- Keys of the rows that steps and queries (no step) looked at: the proposal tells when they changed on production since.
 CREATE TABLE shadowdesk.looked (name text NOT NULL, step smallint, key text[] NOT NULL);
