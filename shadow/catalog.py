@@ -33,7 +33,10 @@ NEXTVAL = re.compile(r"nextval\(('(?:[^']|'')*')::regclass\)")
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column; `draws` says where an omitted value comes from: '', 'sequence', 'volatile' or 'clock'."""
+    """One column; `draws` says where an omitted value comes from: '', 'sequence', 'volatile' or 'clock'.
+
+    `clock` is the date/time type that the column has, or that its domain is made of; '' for every other column.
+    """
 
     name: str
     type: str
@@ -44,6 +47,7 @@ class Column:
     nested: bool
     sequence: tuple[str, str] | None
     draws: str
+    clock: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +106,11 @@ class Catalog:
     fingerprint: str
     server_version: int
     schemas: tuple[str, ...]
+
+    @property
+    def clock_types(self) -> dict[str, str]:
+        """Every column type that can show the transaction's clock → the date/time type below it."""
+        return {c.type: c.clock for t in self.tables.values() for c in t.columns if c.clock}
 
 
 def read_fingerprint(conn: psycopg.Connection[Any], schemas: Sequence[str]) -> str:
@@ -208,6 +217,7 @@ def _column(row: dict[str, Any], volatile: Mapping[str, str]) -> Column:
         nested=row["nested"],
         sequence=sequence,
         draws="" if row["generated"] else _draws(row["default_text"], sequence, volatile),
+        clock=row["clock"],
     )
 
 

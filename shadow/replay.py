@@ -142,15 +142,10 @@ def _replay_in(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen) -> N
         raise _diverged(_counter_mismatches(counted, frozen.counters))
     ours = written_here(conn, schema)
     generated = [row for row in frozen.rows if generated_key(fence, row)]
-    types = sorted({c.type for t in fence.tables.values() for c in t.table.columns if _clock(c.type)})
-    clocks = clock_texts(conn, types)
+    clocks = clock_texts(conn, fence.catalog.clock_types)
     if mismatches := divergence(conn, fence, keyed, generated, counted, clocks, ours, frozen.tenant_key):
         raise _diverged(mismatches)
     drop_fence_schema(conn, schema)
-
-
-def _clock(type_name: str) -> bool:
-    return type_name.startswith(("timestamp", "date", "time"))
 
 
 def _write_receipt(conn: psycopg.Connection[Any], frozen: Frozen) -> Receipt:

@@ -196,11 +196,14 @@ def _load_refused(shadow: Shadow, error: psycopg.Error) -> list[str]:
     return shadow.ensure(deeper)
 
 
-def clock_texts(conn: psycopg.Connection[Any], types: list[str]) -> dict[str, str]:
-    """The running transaction's time as Postgres writes it in each date/time type."""
+def clock_texts(conn: psycopg.Connection[Any], types: Mapping[str, str]) -> dict[str, str]:
+    """The running transaction's time as Postgres writes it in each column type; `types` maps to the date/time type.
+
+    A domain's own name is not used: its check may not hold for this moment.
+    """
     if not types:
         return {}
-    cells = sql.SQL(", ").join(sql.SQL("now()::{}::text").format(sql.SQL(t)) for t in types)
+    cells = sql.SQL(", ").join(sql.SQL("now()::{}::text").format(sql.SQL(t)) for t in types.values())
     row = conn.execute(sql.SQL("SELECT {}").format(cells)).fetchone()
     return dict(zip(types, row or (), strict=True))
 

@@ -3,7 +3,6 @@
 Opened by the desk, one per dry run; `run.py`, `undo` and `rehearsal.py` work on it one statement at a time.
 """
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +27,6 @@ _ROLE_FUNCTIONS = (
     "end_rehearsal()",
 )  # fmt: skip
 _RIGHTS = {READ: "SELECT", WRITE: "INSERT, UPDATE", DELETE: "DELETE"}
-_CLOCK_TYPE = re.compile(r"^(timestamp|date|time)\b")
 
 
 class Shadow:
@@ -67,9 +65,7 @@ class Shadow:
         except psycopg.OperationalError as error:
             raise gone() from error
         self._levels: dict[str, int] = {}
-        self.clock_types = sorted(
-            {c.type for t in fence.tables.values() for c in t.table.columns if _CLOCK_TYPE.match(c.type)}
-        )
+        self.clock_types = fence.catalog.clock_types
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Makes the surface schema and the role's few rights; notes the snapshot the rows will come from."""

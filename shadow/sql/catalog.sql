@@ -15,10 +15,17 @@ ORDER BY n.nspname, c.relname
 SELECT a.attrelid AS oid, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
        pg_get_expr(d.adbin, d.adrelid) AS default_text, a.attidentity::text AS identity, a.attgenerated::text AS generated,
        (t.typcategory IN ('A', 'C') OR b.typname IN ('json', 'jsonb', 'hstore')) AS nested,
+       -- the date/time type itself, also below a domain: what the transaction's clock looks like in such a column
+       CASE WHEN b.typcategory = 'D' THEN format_type(b.oid, coalesce(d0.mod, a.atttypmod)) ELSE '' END AS clock,
        s.schema AS sequence_schema, s.name AS sequence_name
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
-JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+LEFT JOIN LATERAL (
+  WITH RECURSIVE below AS (
+    SELECT t.typbasetype AS oid, t.typtypmod AS mod WHERE t.typtype = 'd'
+    UNION ALL SELECT n.typbasetype, n.typtypmod FROM below w JOIN pg_type n ON n.oid = w.oid WHERE n.typtype = 'd')
+  SELECT w.oid, w.mod FROM below w JOIN pg_type n ON n.oid = w.oid WHERE n.typtype <> 'd') d0 ON true
+JOIN pg_type b ON b.oid = coalesce(d0.oid, t.oid)
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN LATERAL (
   SELECT sn.nspname AS schema, sc.relname AS name

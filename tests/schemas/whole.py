@@ -1,0 +1,149 @@
+"""The whole way of one fix on one schema: dry run, steps, diff, proposal, confirmation, replay, judged independently.
+
+A pytest plugin named in tests/conftest.py; its fixture `whole_way` is used by tests/integration/test_schema_*.py.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from differ.model import Diff
+from shadow.embedded import EmbeddedServer
+from shadow.fence import Fence, FenceRules
+from tests.control import control_template, roles_of
+from tests.fixes import REP, Fixes, fixes_on
+from tests.postgres import MakeDatabase, _databases
+from tests.schemas.judge import Cell, Picture, assert_says, masked, picture, run_plainly
+
+FOLDER = Path(__file__).parent
+TENANTS = FenceRules(root="tenants", label="name")
+
+
+def schema(name: str) -> str:
+    """One schema of tests/schemas."""
+    return (FOLDER / f"{name}.sql").read_text()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """A fix that went all the way: its confirmed diff and production before and after."""
+
+    diff: Diff
+    before: Picture
+    after: Picture
+
+    def origins(self, table: str) -> set[str]:
+        """Where the changes of one table came from, without step numbers."""
+        return {o.rsplit(" ", 1)[0] for row in self.diff.rows if row.table == table for o in row.origins}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A desk on one production database and a full copy of it to run plain statements on."""
+
+    fixes: Fixes
+    copy_url: str
+    schemas: tuple[str, ...]
+
+    @property
+    def fence(self) -> Fence:
+        """The fence as the desk sees it now."""
+        return self.fixes.desk.production.fence()
+
+    def run(self, *statements: str) -> str:
+        """An open dry run with these steps; its id."""
+        return self.fixes.rehearse(statements)
+
+    def applied(
+        self, *statements: str, plain: Sequence[str] | None = None, drawn: Sequence[Cell] = ()
+    ) -> Applied:
+        """Applies the statements and asserts that production equals its copy after `plain`, and the diff both.
+
+        `plain` are the statements as somebody without a fence would write them (default: the same); `drawn` names
+        columns that triggers or clocks of a statement's text fill differently on the copy: (schema.table, column).
+        """
+        before = picture(self.fixes.owner_url, self.schemas)
+        assert masked(before, set(drawn)) == masked(picture(self.copy_url, self.schemas), set(drawn))
+        dry_run = self.run(*statements)
+        seen = self.fixes.desk.diff(REP, dry_run, page_size=10_000)
+        assert picture(self.fixes.owner_url, self.schemas) == before, "a dry run wrote production"
+        proposal = self.fixes.desk.propose(REP, dry_run)
+        diff = proposal.diff
+        assert diff.tables_root == seen.tables_root or proposal.rehearsal_notes
+        self.fixes.desk.confirm(REP, proposal.id, proposal.digest, proposal.rows)
+        receipts = self.fixes.production("SELECT applied_at::text FROM shadowdesk.receipts ORDER BY applied_at DESC LIMIT 1")
+        after = picture(self.fixes.owner_url, self.schemas, str(receipts[0][0]))
+        copied = run_plainly(self.copy_url, plain or statements, self.schemas)
+        expected = picture(self.copy_url, self.schemas, copied)
+        assert masked(after, set(drawn)) == masked(expected, set(drawn))
+        names, keys = _names(self.fence)
+        assert_says(diff, before, after, names, keys)
+        return Applied(diff=diff, before=before, after=after)
+
+
+def _names(fence: Fence) -> tuple[Mapping[str, str], Mapping[str, tuple[str, ...]]]:
+    return (
+        {name: f"{t.table.schema}.{t.table.relation}" for name, t in fence.tables.items()},
+        {name: t.table.key for name, t in fence.tables.items()},
+    )
+
+
+class WholeWay(Protocol):
+    """Makes a production of this schema, its copy and a desk."""
+
+    def __call__(
+        self,
+        sql: str,
+        rules: FenceRules = TENANTS,
+        tenant: str = "1",
+        search_path: tuple[str, ...] = ("public",),
+    ) -> Way: ...
+
+
+@pytest.fixture(scope="session")
+def schemas_control(postgres_server: EmbeddedServer) -> Iterator[str]:
+    """One control database for all schema tests."""
+    databases = _databases(postgres_server)
+    with control_template(postgres_server) as template:
+        yield roles_of(next(databases)(template=template)).control
+        next(databases, None)
+
+
+@contextmanager
+def made_way(
+    make: MakeDatabase,
+    control_url: str,
+    sandbox: EmbeddedServer,
+    sql: str,
+    rules: FenceRules = TENANTS,
+    tenant: str = "1",
+    search_path: tuple[str, ...] = ("public",),
+) -> Iterator[Way]:
+    """A way on fresh databases."""
+    production_url = make(sql)
+    name = str(conninfo_to_dict(production_url)["dbname"])
+    copy_url = make(template=name)
+    with fixes_on(production_url, control_url, sandbox, rules, tenant, search_path) as fixes:
+        yield Way(fixes=fixes, copy_url=copy_url, schemas=search_path)
+
+
+@pytest.fixture
+def whole_way(
+    schemas_control: str, production_database: MakeDatabase, postgres_server: EmbeddedServer
+) -> Iterator[WholeWay]:
+    """Factory of ways; everything is dropped at the test's end."""
+    with ExitStack() as stack:
+
+        def make(
+            sql: str, rules: FenceRules = TENANTS, tenant: str = "1", search_path: tuple[str, ...] = ("public",)
+        ) -> Way:
+            return stack.enter_context(
+                made_way(production_database, schemas_control, postgres_server, sql, rules, tenant, search_path)
+            )
+
+        yield make
