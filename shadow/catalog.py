@@ -74,7 +74,11 @@ class Trigger:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table; `key` is the primary key, else the first unique NOT NULL index, else empty."""
+    """One table; `key` is the primary key, else the first unique NOT NULL index, else empty.
+
+    `kind` is pg_class's relkind, or 'i' for a parent in table inheritance; `partitions` are a partitioned table's own
+    (schema, name); `rules` says that rewrite rules change what a statement on it does.
+    """
 
     name: str
     schema: str
@@ -87,6 +91,13 @@ class Table:
     unique_keys: tuple[frozenset[str], ...]
     foreign_keys: tuple[ForeignKey, ...]
     triggers: tuple[Trigger, ...]
+    partitions: tuple[tuple[str, str], ...] = ()
+    rules: bool = False
+
+    @property
+    def stored_in(self) -> tuple[tuple[str, str], ...]:
+        """The (schema, name) of every relation that holds rows of this table."""
+        return self.partitions or ((self.schema, self.relation),)
 
     def column(self, name: str) -> Column:
         """The column of that name; KeyError when there is none."""
@@ -190,6 +201,8 @@ def _table(
             for t in triggers.get(oid, [])
             if t["enabled"] != "D"
         ),
+        rules=row["rules"],
+        partitions=tuple((schema, name) for schema, name in row["partitions"] or ()),
     )
 
 

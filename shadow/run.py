@@ -177,7 +177,11 @@ def _load_refused(shadow: Shadow, error: psycopg.Error) -> list[str]:
     """The table a trigger or view was refused, loaded deeper; StatementRefused when it may not be touched."""
     match = _DENIED.match(str(error.diag.message_primary))
     name = match[1].strip('"') if match else None
-    named = [t for t in shadow.fence.tables.values() if name in (t.table.relation, t.table.name)]
+    named = [
+        t
+        for t in shadow.fence.tables.values()
+        if name in (t.table.relation, t.table.name, *(part for _, part in t.table.partitions))
+    ]
     inside = {t.table.name: t for t in named if t.fence_class != "outside"}
     if not inside:
         raise StatementRefused(
@@ -185,11 +189,14 @@ def _load_refused(shadow: Shadow, error: psycopg.Error) -> list[str]:
             "It was rolled back: nothing was kept.",
             "Ask an engineer: the fence certificate (`shadowdesk fence`) says which tables are inside.",
         ) from None
-    deepest = {name: READ if table.fence_class == "shared" else DELETE for name, table in inside.items()}
+    deepest = {
+        name: READ if table.fence_class == "shared" or table.table.rules else DELETE for name, table in inside.items()
+    }
     deeper = {name: shadow.level(name) + 1 for name in inside if shadow.level(name) < deepest[name]}
     if not deeper:
         raise StatementRefused(
-            f"Table {name} is {' and '.join(t.fence_class for t in inside.values())} and may not be written here.",
+            f"Table {name} is {' and '.join(t.fence_class for t in inside.values())} and may not be written here"
+            f"{'; it has rewrite rules' if any(t.table.rules for t in inside.values()) else ''}.",
             "The statement was rolled back: nothing was kept.",
             "Change only the tenant's own tables, or ask an engineer.",
         ) from None

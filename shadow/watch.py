@@ -118,9 +118,11 @@ def _add_capture(
     if op != "I" and not table.table.key and table.fence_class != SINK:
         inserts = sql.SQL(_NO_KEY).format(name=sql.Literal(table.table.name))
     conn.execute(sql.SQL(_FUNCTION).format(function=function, inserts=inserts, name=sql.Literal(table.table.name)))
-    conn.execute(
-        sql.SQL("CREATE TRIGGER {} AFTER {} ON {} {} FOR EACH STATEMENT EXECUTE FUNCTION {}()").format(
-            sql.Identifier(f"shadowdesk_capture_{event}"), sql.SQL(event.upper()), base(table),
-            sql.SQL(referencing), function,
-        )
-    )  # fmt: skip
+    # A statement on a partitioned table fires its triggers only, one on a partition (a trigger's) the partition's only.
+    for relation in (base(table), *(sql.Identifier(schema, name) for schema, name in table.table.partitions)):
+        conn.execute(
+            sql.SQL("CREATE TRIGGER {} AFTER {} ON {} {} FOR EACH STATEMENT EXECUTE FUNCTION {}()").format(
+                sql.Identifier(f"shadowdesk_capture_{event}"), sql.SQL(event.upper()), relation,
+                sql.SQL(referencing), function,
+            )
+        )  # fmt: skip

@@ -61,5 +61,7 @@ def test_megabytes_of_text_in_one_cell(whole_way: WholeWay) -> None:
         "INSERT INTO tenants VALUES (1, 'Acme');"
         "INSERT INTO notes VALUES (1, 1, repeat('äöü ', 100000), jsonb_build_object('t', repeat('x', 300000)), decode(repeat('00ff', 100000), 'hex'))"
     )
-    applied = way.applied("UPDATE notes SET body = body || '!', doc = doc || '{\"n\": 1}', blob = blob || '\\x01' WHERE id = 1")
+    applied = way.applied(
+        "UPDATE notes SET body = body || '!', doc = doc || '{\"n\": 1}', blob = blob || '\\x01' WHERE id = 1"
+    )
     assert applied.diff.total_rows == 1

@@ -41,10 +41,7 @@ def picture(url: str, schemas: Sequence[str], clock: str | None = None) -> Pictu
         columns, rows = {}, {}
         for schema, name, inherited in tables:
             table = sql.Identifier(schema, name)
-            names = [
-                d.name
-                for d in conn.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(table)).description or ()
-            ]
+            names = [d.name for d in conn.execute(sql.SQL("SELECT * FROM {} LIMIT 0").format(table)).description or ()]
             cells = sql.SQL(", ").join(_text(column) for column in names) if names else sql.SQL("NULL")
             only = sql.SQL("ONLY ") if inherited else sql.SQL("")
             found = conn.execute(sql.SQL("SELECT {} FROM {}{} AS t").format(cells, only, table)).fetchall()
@@ -58,7 +55,9 @@ def picture(url: str, schemas: Sequence[str], clock: str | None = None) -> Pictu
 def _text(column: str) -> sql.Composed:
     """concat keeps the blanks of character(n), which a cast to text strips."""
     cell = sql.Identifier("t", column)
-    return sql.SQL("CASE WHEN {0}::text IS NOT NULL AND pg_typeof({0}) = 'character'::regtype THEN concat({0}) ELSE {0}::text END").format(cell)
+    return sql.SQL(
+        "CASE WHEN {0}::text IS NOT NULL AND pg_typeof({0}) = 'character'::regtype THEN concat({0}) ELSE {0}::text END"
+    ).format(cell)
 
 
 def _clock_texts(conn: psycopg.Connection[Any], clock: str) -> Row:
@@ -92,7 +91,9 @@ def run_plainly(url: str, statements: Iterable[str], search_path: Sequence[str])
     return str(row[0])
 
 
-def assert_says(diff: Diff, before: Picture, after: Picture, names: Mapping[str, str], keys: Mapping[str, tuple[str, ...]]) -> None:
+def assert_says(
+    diff: Diff, before: Picture, after: Picture, names: Mapping[str, str], keys: Mapping[str, tuple[str, ...]]
+) -> None:
     """The diff lists every row that changed between the pictures, with its cells, and no other.
 
     `names` maps the diff's table names to qualified ones, `keys` to key columns. Rows without a key and rows made by

@@ -24,9 +24,16 @@ FOLDER = Path(__file__).parent
 TENANTS = FenceRules(root="tenants", label="name")
 
 
-def schema(name: str) -> str:
-    """One schema of tests/schemas."""
-    return (FOLDER / f"{name}.sql").read_text()
+def schema(name: str, block: str | None = None) -> str:
+    """One schema of tests/schemas, or the block of that name in it after the tenants."""
+    text = (FOLDER / f"{name}.sql").read_text()
+    if block is None:
+        return text
+    return _blocks((FOLDER / "structure.sql").read_text())["tenants"] + _blocks(text)[block]
+
+
+def _blocks(text: str) -> dict[str, str]:
+    return {part.partition("\n")[0].strip(): part.partition("\n")[2] for part in text.split("-- name: ")[1:]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +66,7 @@ class Way:
         """An open dry run with these steps; its id."""
         return self.fixes.rehearse(statements)
 
-    def applied(
-        self, *statements: str, plain: Sequence[str] | None = None, drawn: Sequence[Cell] = ()
-    ) -> Applied:
+    def applied(self, *statements: str, plain: Sequence[str] | None = None, drawn: Sequence[Cell] = ()) -> Applied:
         """Applies the statements and asserts that production equals its copy after `plain`, and the diff both.
 
         `plain` are the statements as somebody without a fence would write them (default: the same); `drawn` names
@@ -76,7 +81,9 @@ class Way:
         diff = proposal.diff
         assert diff.tables_root == seen.tables_root or proposal.rehearsal_notes
         self.fixes.desk.confirm(REP, proposal.id, proposal.digest, proposal.rows)
-        receipts = self.fixes.production("SELECT applied_at::text FROM shadowdesk.receipts ORDER BY applied_at DESC LIMIT 1")
+        receipts = self.fixes.production(
+            "SELECT applied_at::text FROM shadowdesk.receipts ORDER BY applied_at DESC LIMIT 1"
+        )
         after = picture(self.fixes.owner_url, self.schemas, str(receipts[0][0]))
         copied = run_plainly(self.copy_url, plain or statements, self.schemas)
         expected = picture(self.copy_url, self.schemas, copied)
