@@ -56,8 +56,8 @@ def clone_table(
 
 def _not_all_rows(table: FencedTable) -> StatementRefused:
     return StatementRefused(
-        f"Production does not let shadowdesk_reader see all rows of {table.table.name}, or of a table its fence looks at:"
-        " it lacks SELECT there, or a row-level security policy stands before it.",
+        f"Production does not let shadowdesk_reader see all rows of {table.table.name}, or of a table that its fence"
+        " looks at: it lacks SELECT there, or a row-level security policy stands before it.",
         "Nothing was loaded and nothing was kept.",
         "Ask the operator to run `shadowdesk install` again, and under row-level security to give both of its roles"
         " BYPASSRLS.",

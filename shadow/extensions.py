@@ -1,4 +1,4 @@
-"""Extensions of production that a sandbox must have, or may leave out; asked by the mirror before definitions are copied."""
+"""Extensions of production that a sandbox must have, or may leave out; the mirror asks before it copies definitions."""
 
 import re
 from collections.abc import Iterable

@@ -106,7 +106,7 @@ def build_fence(catalog: Catalog, rules: FenceRules) -> Fence:
         raise FenceInvalid(f"[fence] key: table {rules.root!r} has no column {rules.key!r}.")
     if frozenset({rules.key}) not in catalog.tables[rules.root].unique_keys:
         raise FenceInvalid(
-            f"[fence] key: {rules.key!r} alone does not tell the rows of {rules.root!r} apart, so it would join tenants;"
+            f"[fence] key: {rules.key!r} alone does not tell the rows of {rules.root!r} apart: it would join tenants;"
             " name one column with a unique index of its own (for a key of several columns: a unique number or uuid"
             " beside it)."
         )

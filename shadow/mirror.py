@@ -153,7 +153,7 @@ def _last_line(stderr: bytes) -> str:
 def _open_views(conn: psycopg.Connection[Any]) -> None:
     """Lets triggers go through the app's views with the rights of the shadow's role on the tables below.
 
-    So a table that is not loaded is refused and loaded, and never silently empty (security_invoker: from PostgreSQL 15).
+    So a table that is not loaded is refused and loaded, never silently empty (security_invoker: PostgreSQL 15 on).
     """
     if conn.info.server_version < 150000:
         return

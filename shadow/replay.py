@@ -273,6 +273,8 @@ def _refused(error: psycopg.Error) -> ShadowError:
     kinds = {
         "23505": "a unique value conflicts with a row outside this tenant or made since",
         "23503": "a row it refers to is missing on production, or others refer to a row that would go",
+        "23001": "others refer to a row that would go",
+        "23P01": "it would overlap a row outside this tenant or made since",
         "23514": "a check rule says no",
         "23502": "a required column would be empty",
         "44000": "a row would leave the tenant's fence",

@@ -236,8 +236,10 @@ def _two_makers(table: str) -> StatementRefused:
 _WORDS: Mapping[str, str] = {
     "23502": "a required column would be empty",
     "23503": "a row it refers to is missing, or a row that others refer to would go",
+    "23001": "a row that others refer to would go",
     "23505": "a unique value would appear twice",
     "23514": "a check rule says no",
+    "23P01": "it would overlap another row where none may",
     "44000": "a row would leave the tenant's fence",
     "57014": "it ran longer than a statement may",
     "42703": "a column is unknown",
