@@ -6,6 +6,7 @@ our bookkeeping; functions lose SECURITY DEFINER, so that none acts with more th
 
 import hashlib
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ _LOCALES: dict[str, tuple[sql.SQL, sql.SQL | None]] = {
     "i": (sql.SQL("icu"), sql.SQL("ICU_LOCALE")),
     "b": (sql.SQL("builtin"), sql.SQL("BUILTIN_LOCALE")),
 }
+#: Options of columns only speak to the planner, and minor releases add some that other servers do not know: Debian's
+#: 15.20 marks every column with `pg_attver`, which 18.6 refuses (tried).
+_COLUMN_OPTIONS = re.compile(
+    rb"(?m)^ALTER (?:TABLE|INDEX|MATERIALIZED VIEW)[^;\n]* ALTER COLUMN [^;\n]+ SET \(\w+=[^;\n]*\);$"
+)
 _SETTINGS = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -128,7 +134,7 @@ def dump_definitions(reader_url: str, bin_dir: Path) -> bytes:
             "Run `shadowdesk doctor`: the reader needs SELECT on every app table, and pg_dump must not be older"
             " than the server.",
         )
-    return done.stdout
+    return _COLUMN_OPTIONS.sub(b"", done.stdout)
 
 
 def restore_definitions(dump: bytes, target: str, bin_dir: Path) -> None:

@@ -20,7 +20,7 @@ def test_every_action_of_a_foreign_key(whole_way: WholeWay) -> None:
         "parents", "by_cascade", "deeper", "by_null", "by_default", "by_code", "by_code_null",
     }  # fmt: skip
     assert applied.origins("deeper") == {"cascade"} == applied.origins("by_null") == applied.origins("by_default")
-    with pytest.raises(StatementFailed, match="refers"):
+    with pytest.raises(StatementFailed, match="refer"):
         way.run("DELETE FROM parents WHERE id = 10")
 
 
