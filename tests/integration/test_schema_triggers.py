@@ -4,7 +4,6 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from shadow.embedded import EmbeddedServer
 from shadow.errors import Diverged, StatementFailed, StatementRefused
 from tests.fixes import REP
 from tests.schemas.whole import WholeWay, schema
@@ -45,9 +44,7 @@ def test_a_trigger_writes_through_a_view_with_instead_of(whole_way: WholeWay) ->
     }
 
 
-def test_dblink_reaches_nothing_from_a_shadow(
-    whole_way: WholeWay, production_server: EmbeddedServer, postgres_server: EmbeddedServer
-) -> None:
+def test_dblink_reaches_nothing_from_a_shadow(whole_way: WholeWay) -> None:
     way = whole_way(schema("triggers", "reaching_out"))
     url = way.fixes.owner_url
     parts = conninfo_to_dict(url)
@@ -58,6 +55,12 @@ def test_dblink_reaches_nothing_from_a_shadow(
     with pytest.raises(StatementRefused, match="outside the tenant's fence"):
         way.run("UPDATE orders SET n = 0 WHERE id = 2")
     assert way.fixes.production("SELECT n FROM marks") == [(0,)]
+
+
+def test_a_foreign_table_is_not_reached_from_a_shadow(whole_way: WholeWay) -> None:
+    way = whole_way(schema("triggers", "foreign_tables"))
+    with pytest.raises(StatementRefused, match="outside the tenant's fence"):
+        way.run("UPDATE orders SET n = 0 WHERE id = 2")
 
 
 def test_a_notification_reaches_productions_listeners_once_and_at_the_replay_only(whole_way: WholeWay) -> None:

@@ -14,7 +14,7 @@ CREATE TRIGGER a_stamp BEFORE INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FU
 CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.amount < 0 THEN RETURN NULL; END IF; RETURN NEW; END $$;
 CREATE TRIGGER b_veto BEFORE UPDATE OF amount ON orders FOR EACH ROW WHEN (NEW.amount IS DISTINCT FROM OLD.amount) EXECUTE FUNCTION veto();
 CREATE FUNCTION tally() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  UPDATE stats.totals t SET total = t.total + d.d, rows = t.rows + d.n, at = clock_timestamp() - clock_timestamp() + now()
+  UPDATE stats.totals t SET total = t.total + d.d, rows = t.rows + d.n, at = now()
   FROM (SELECT tenant_id, sum(amount) AS d, count(*) AS n FROM fresh GROUP BY 1) d WHERE d.tenant_id = t.tenant_id; RETURN NULL; END $$;
 CREATE TRIGGER c_tally AFTER INSERT ON orders REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION tally();
 CREATE FUNCTION tally_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -61,6 +61,15 @@ CREATE FUNCTION call() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM dbli
 CREATE TRIGGER call AFTER UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION call();
 CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('orders', NEW.id::text); RETURN NEW; END $$;
 CREATE TRIGGER tell AFTER UPDATE ON quiet FOR EACH ROW EXECUTE FUNCTION tell();
+
+-- name: foreign_tables
+CREATE EXTENSION postgres_fdw;
+CREATE TABLE orders(id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, n int);
+INSERT INTO orders SELECT g, 1 + g % 2, g FROM generate_series(1, 6) g;
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'elsewhere.invalid');
+CREATE FOREIGN TABLE marks(id int, n int) SERVER elsewhere;
+CREATE FUNCTION call() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO marks VALUES (NEW.id, NEW.n); RETURN NEW; END $$;
+CREATE TRIGGER call AFTER UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION call();
 
 -- name: switched
 CREATE TABLE orders(id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, n int, log text DEFAULT '');

@@ -5,7 +5,7 @@ A pytest plugin named in tests/conftest.py; its fixture `whole_way` is used by t
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -56,6 +56,8 @@ class Way:
     fixes: Fixes
     copy_url: str
     schemas: tuple[str, ...]
+    #: When the plain statements ran on the copy.
+    times: list[str] = field(default_factory=list)
 
     @property
     def fence(self) -> Fence:
@@ -72,22 +74,32 @@ class Way:
         `plain` are the statements as somebody without a fence would write them (default: the same); `drawn` names
         columns that triggers or clocks of a statement's text fill differently on the copy: (schema.table, column).
         """
-        before = picture(self.fixes.owner_url, self.schemas)
-        assert masked(before, set(drawn)) == masked(picture(self.copy_url, self.schemas), set(drawn))
+        before = self.same(drawn)
         dry_run = self.run(*statements)
+        assert self.production() == before, "a dry run wrote production"
+        return self.settled(dry_run, plain or statements, drawn)
+
+    def production(self) -> Picture:
+        """Every row of production, with the times of our replays as `<clock>`."""
+        receipts = self.fixes.production("SELECT applied_at::text FROM shadowdesk.receipts")
+        return picture(self.fixes.owner_url, self.schemas, [str(time) for (time,) in receipts])
+
+    def same(self, drawn: Sequence[Cell] = ()) -> Picture:
+        """Production as it is now, asserted to equal its copy."""
+        found = self.production()
+        assert masked(found, set(drawn)) == masked(picture(self.copy_url, self.schemas, self.times), set(drawn))
+        return found
+
+    def settled(self, dry_run: str, plain: Sequence[str], drawn: Sequence[Cell] = ()) -> Applied:
+        """Proposes and confirms a dry run whose steps are `plain` on the copy; see `applied`."""
+        before = self.production()
         seen = self.fixes.desk.diff(REP, dry_run, page_size=10_000)
-        assert picture(self.fixes.owner_url, self.schemas) == before, "a dry run wrote production"
         proposal = self.fixes.desk.propose(REP, dry_run)
         diff = proposal.diff
         assert diff.tables_root == seen.tables_root or proposal.rehearsal_notes
         self.fixes.desk.confirm(REP, proposal.id, proposal.digest, proposal.rows)
-        receipts = self.fixes.production(
-            "SELECT applied_at::text FROM shadowdesk.receipts ORDER BY applied_at DESC LIMIT 1"
-        )
-        after = picture(self.fixes.owner_url, self.schemas, str(receipts[0][0]))
-        copied = run_plainly(self.copy_url, plain or statements, self.schemas)
-        expected = picture(self.copy_url, self.schemas, copied)
-        assert masked(after, set(drawn)) == masked(expected, set(drawn))
+        self.times.append(run_plainly(self.copy_url, plain, self.schemas))
+        after = self.same(drawn)
         names, keys = _names(self.fence)
         assert_says(diff, before, after, names, keys)
         return Applied(diff=diff, before=before, after=after)
