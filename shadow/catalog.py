@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -118,7 +119,12 @@ class Catalog:
     server_version: int
     schemas: tuple[str, ...]
 
-    @property
+    @cached_property
+    def partition_of(self) -> dict[str, str]:
+        """Every partition's bare name in lower case → its table: triggers may name it."""
+        return {part.lower(): name for name, table in self.tables.items() for _, part in table.partitions}
+
+    @cached_property
     def clock_types(self) -> dict[str, str]:
         """Every column type that can show the transaction's clock → the date/time type below it."""
         return {c.type: c.clock for t in self.tables.values() for c in t.columns if c.clock}

@@ -229,7 +229,8 @@ def trigger_targets(table: Table, catalog: Catalog) -> set[str]:
             parts = [part.strip('"') for part in re.findall(r'"[^"]+"|\w+', written)]
             names = (".".join(parts), parts[-1])
             found.update(name for name in names if name in catalog.tables)
-            found.update(n for n, t in catalog.tables.items() if any(part == parts[-1] for _, part in t.partitions))
+            if parts[-1].lower() in catalog.partition_of:
+                found.add(catalog.partition_of[parts[-1].lower()])
     return found
 
 
@@ -240,11 +241,8 @@ def trigger_mentions(table: Table, catalog: Catalog) -> set[str]:
         if any(re.search(rf"\b{re.escape(name)}\s*\(", text) for text in sources):
             sources.append(source)
     words = {word.lower() for text in sources for word in re.findall(r"\w+", text)}
-    return {
-        name
-        for name, other in catalog.tables.items()
-        if other.relation.lower() in words or any(part.lower() in words for _, part in other.partitions)
-    }
+    named = {name for name, other in catalog.tables.items() if other.relation.lower() in words}
+    return named | {catalog.partition_of[word] for word in words & catalog.partition_of.keys()}
 
 
 def _add_sinks(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:

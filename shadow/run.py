@@ -19,6 +19,10 @@ from shadow.shadow import Shadow, gone, slot_name
 from shadow.statement import GatedStatement, render
 
 _DENIED = re.compile(r"^permission denied for (?:table|view|relation|sequence) (.+)$")
+#: What is refused besides tables: a trigger may want it, a shadow does not have it.
+_OTHER = re.compile(
+    r"^permission denied (?:for|to) ((?:function|procedure|sequence|schema|foreign \w+|set parameter) .+)$"
+)
 _ATTEMPTS = 12
 
 
@@ -184,8 +188,10 @@ def _load_refused(shadow: Shadow, error: psycopg.Error) -> list[str]:
     ]
     inside = {t.table.name: t for t in named if t.fence_class != "outside"}
     if not inside:
+        other = _OTHER.match(str(error.diag.message_primary))
         raise StatementRefused(
-            "The statement or a trigger it fires needs something outside the tenant's fence.",
+            "The statement or a trigger it fires needs"
+            f" {other[1] if other else 'something'} outside the tenant's fence.",
             "It was rolled back: nothing was kept.",
             "Ask an engineer: the fence certificate (`shadowdesk fence`) says which tables are inside.",
         ) from None

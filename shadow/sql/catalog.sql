@@ -14,6 +14,8 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name,
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY(%(schemas)s)
   AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
+  -- a partition on another server would be reached from the shadow: such a table is left out as a whole
+  AND NOT (c.relkind = 'p' AND EXISTS (SELECT FROM pg_partition_tree(c.oid) pt JOIN pg_class pc ON pc.oid = pt.relid WHERE pc.relkind = 'f'))
 ORDER BY n.nspname, c.relname
 
 -- name: catalog_columns

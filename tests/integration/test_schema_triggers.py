@@ -52,15 +52,23 @@ def test_dblink_reaches_nothing_from_a_shadow(whole_way: WholeWay) -> None:
     way.fixes.production(
         f"CREATE OR REPLACE FUNCTION call() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM dblink_exec($c${target}$c$, 'UPDATE marks SET n = n + 1'); RETURN NEW; END $$"
     )
-    with pytest.raises(StatementRefused, match="outside the tenant's fence"):
+    with pytest.raises(StatementRefused, match="function dblink_exec outside the tenant's fence"):
         way.run("UPDATE orders SET n = 0 WHERE id = 2")
     assert way.fixes.production("SELECT n FROM marks") == [(0,)]
 
 
 def test_a_foreign_table_is_not_reached_from_a_shadow(whole_way: WholeWay) -> None:
     way = whole_way(schema("triggers", "foreign_tables"))
-    with pytest.raises(StatementRefused, match="outside the tenant's fence"):
+    with pytest.raises(StatementRefused, match="foreign table marks outside the tenant's fence"):
         way.run("UPDATE orders SET n = 0 WHERE id = 2")
+    with pytest.raises(StatementRefused, match="no table"):
+        way.fixes.desk.query(REP, way.run(), "SELECT n FROM mixed")
+
+
+def test_a_number_that_a_trigger_takes_from_an_unowned_sequence_is_refused(whole_way: WholeWay) -> None:
+    way = whole_way(schema("triggers", "foreign_tables"))
+    with pytest.raises(StatementRefused, match="sequence numbers outside the tenant's fence"):
+        way.run("INSERT INTO invoices(id) VALUES (1)")
 
 
 def test_a_notification_reaches_productions_listeners_once_and_at_the_replay_only(whole_way: WholeWay) -> None:

@@ -68,6 +68,12 @@ CREATE TABLE orders(id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant
 INSERT INTO orders SELECT g, 1 + g % 2, g FROM generate_series(1, 6) g;
 CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'elsewhere.invalid');
 CREATE FOREIGN TABLE marks(id int, n int) SERVER elsewhere;
+CREATE TABLE mixed(tenant_id int NOT NULL, n int) PARTITION BY LIST (n);
+CREATE FOREIGN TABLE mixed_1 PARTITION OF mixed FOR VALUES IN (1) SERVER elsewhere;
+CREATE SEQUENCE numbers;
+CREATE TABLE invoices(id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, number text);
+CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.number := 'INV-' || nextval('numbers'); RETURN NEW; END $$;
+CREATE TRIGGER number BEFORE INSERT ON invoices FOR EACH ROW EXECUTE FUNCTION number();
 CREATE FUNCTION call() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO marks VALUES (NEW.id, NEW.n); RETURN NEW; END $$;
 CREATE TRIGGER call AFTER UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION call();
 
