@@ -30,7 +30,7 @@ _LOCALES: dict[str, tuple[sql.SQL, sql.SQL | None]] = {
 #: Options of columns only speak to the planner, and minor releases add some that other servers do not know: Debian's
 #: 15.20 marks every column with `pg_attver`, which 18.6 refuses (tried).
 _COLUMN_OPTIONS = re.compile(
-    rb"(?m)^ALTER (?:TABLE|INDEX|MATERIALIZED VIEW)[^;\n]* ALTER COLUMN [^;\n]+ SET \(\w+=[^;\n]*\);$"
+    rb"(?m)^ALTER (?:(?:FOREIGN )?TABLE|INDEX|MATERIALIZED VIEW)[^;\n]* ALTER COLUMN [^;\n]+ SET \(\w+=[^;\n]*\);$"
 )
 _SETTINGS = {
     "host": "PGHOST",

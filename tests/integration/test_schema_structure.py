@@ -7,7 +7,7 @@ import pytest
 
 from mcp_server.errors import ConfigurationInvalid
 from shadow.embedded import EmbeddedServer
-from shadow.errors import Diverged, StatementRefused
+from shadow.errors import Diverged, Drifted, StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule
 from tests.fixes import REP
 from tests.schemas.judge import Cell
@@ -227,3 +227,18 @@ def test_a_tenants_key_of_several_columns_needs_a_unique_number_beside_it(whole_
     way = whole_way(COMPOSITE.format(unique=", UNIQUE (number)"), FenceRules(root="tenants", key="number"))
     applied = way.applied("UPDATE orders SET n = 1", plain=["UPDATE orders SET n = 1 WHERE region = 'eu'"])
     assert applied.diff.total_rows == 1
+
+
+def test_a_deferred_key_waits_for_nobody_elses_row(whole_way: WholeWay) -> None:
+    way = whole_way(schema("structure", "deferrable"))
+    for text in ("UPDATE entries SET list = 2 WHERE list = 1", "INSERT INTO entries(id, list, pos) VALUES (60, 77, 1)"):
+        dry_run = way.run(text)
+        with pytest.raises(StatementFailed, match="a row it refers to is missing"):
+            way.fixes.desk.propose(REP, dry_run)
+    dry_run = way.run(
+        "INSERT INTO entries(id, list, pos) VALUES (60, 77, 1)", "INSERT INTO lists(id, tenant_id) VALUES (77, 1)"
+    )
+    proposal = way.fixes.desk.propose(REP, dry_run)
+    way.fixes.production("INSERT INTO lists VALUES (77, 2)")
+    with pytest.raises(Drifted, match="exists already"):
+        way.fixes.desk.confirm(REP, proposal.id, proposal.digest, proposal.rows)
