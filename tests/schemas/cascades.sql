@@ -61,6 +61,6 @@ INSERT INTO clicks SELECT 1 + g % 2, '2024-01-01', g / 2 FROM generate_series(1,
 INSERT INTO day_sums SELECT tenant_id, day, amount FROM sales;
 CREATE FUNCTION sum_day() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   INSERT INTO clicks VALUES (NEW.tenant_id, NEW.day, 1);
-  UPDATE day_sums SET total = total + NEW.amount - OLD.amount WHERE tenant_id = NEW.tenant_id AND day = NEW.day;
-  UPDATE day_sums_0 SET total = total + 1000 WHERE tenant_id = NEW.tenant_id AND day = NEW.day; RETURN NULL; END $$;
+  UPDATE day_sums_0 SET total = total + 1000 WHERE tenant_id = NEW.tenant_id AND day = NEW.day;
+  UPDATE day_sums_1 SET total = total + 1000 WHERE tenant_id = NEW.tenant_id AND day = NEW.day; RETURN NULL; END $$;
 CREATE TRIGGER sum_day AFTER UPDATE ON sales FOR EACH ROW WHEN (NEW.amount <> OLD.amount) EXECUTE FUNCTION sum_day();
