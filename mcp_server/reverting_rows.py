@@ -207,7 +207,7 @@ class Now:
         types = self._shadow.clock_types
         if not types:
             return {}
-        cells = sql.SQL(", ").join(sql.SQL("%s::timestamptz::{}::text").format(sql.SQL(t)) for t in types)
+        cells = sql.SQL(", ").join(sql.SQL("%s::timestamptz::{}::text").format(sql.SQL(t)) for t in types.values())
         found: Any = self._shadow.owner.execute(sql.SQL("SELECT {}").format(cells), [applied_at] * len(types))
         return dict(zip(types, found.fetchone(), strict=True))
 

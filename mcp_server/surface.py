@@ -33,6 +33,7 @@ def _table(fence: Fence, table: FencedTable) -> SurfaceTable:
         fence_class=table.fence_class,
         defaults={c.name: c.default for c in columns if c.default is not None},
         always=frozenset(c.name for c in columns if c.identity == "a"),
+        read_only=table.read_only if table.owned else "",
     )
 
 
@@ -60,7 +61,7 @@ def _describe(fence: Fence, table: FencedTable) -> TableDescription:
     }
     note = notes.get(table.fence_class, "")
     if table.owned and not table.writable:
-        note = "Read-only: its rows have no key to verify them by."
+        note = f"Read-only: {table.read_only or 'kept off the surface'}."
     return TableDescription(
         table=table.table.name,
         fence_class=table.fence_class,

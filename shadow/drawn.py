@@ -16,7 +16,7 @@ from shadow.rehearsal import Recorded, Rehearsed, rehearse
 from shadow.shadow import Shadow
 from shadow.watch import own
 
-_WALL_TYPES = ("timestamp with time zone", "timestamp without time zone")
+_WALL_TYPES = ("timestamp",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +77,22 @@ def _drawn(shadow: Shadow, table: _Touched, first: Rehearsed, second: Rehearsed)
         return {}
     asked = sql.SQL(", ").join(
         sql.SQL("bool_or({differs}), coalesce(bool_and({wall}) FILTER (WHERE {differs}), false)").format(
-            differs=_differs(c.name, c.type, first, second), wall=_wall(c.name, c.type, second)
+            differs=_differs(c.name, c.type, first, second),
+            wall=_wall(c.name, second.clocks.get(c.type), shadow.clock_types.get(c.type, "")),
         )
         for c in columns
     )
     same = sql.SQL(" AND ").join(sql.SQL("b.{0} = f.{0}").format(sql.Identifier(column)) for column in table.key)
+    # A row that only one of the two touched was picked by chance, not drawn: the replay tells such a difference.
     [row] = shadow.owner.execute(
-        sql.SQL("SELECT {} FROM {} f JOIN {} b ON {}").format(
-            asked, table.first, base(shadow.fence.tables[table.name]), same
+        sql.SQL("SELECT {} FROM {} f JOIN {} b ON {} WHERE EXISTS (SELECT FROM {} t WHERE t.rehearsal AND {})").format(
+            asked, table.first, base(shadow.fence.tables[table.name]), same, own("touched", table.oid),
+            sql.SQL(" AND ").join(
+                sql.SQL("t.{} = f.{}").format(sql.Identifier(f"k{n}"), sql.Identifier(c))
+                for n, c in enumerate(table.key, 1)
+            ),
         )
-    ).fetchall()
+    ).fetchall()  # fmt: skip
     return {c.name: bool(row[2 * n + 1]) for n, c in enumerate(columns) if row[2 * n]}
 
 
@@ -100,11 +106,11 @@ def _differs(column: str, type_name: str, first: Rehearsed, second: Rehearsed) -
     )
 
 
-def _wall(column: str, type_name: str, second: Rehearsed) -> sql.Composable:
-    if type_name.replace("(3)", "").replace("(6)", "") not in _WALL_TYPES or type_name not in second.clocks:
+def _wall(column: str, began: str | None, type_name: str) -> sql.Composable:
+    if began is None or not type_name.startswith(_WALL_TYPES):
         return sql.SQL("false")
     return sql.SQL("b.{} BETWEEN {}::{type} AND clock_timestamp()::{type}").format(
-        sql.Identifier(column), second.clocks[type_name], type=sql.SQL(type_name)
+        sql.Identifier(column), began, type=sql.SQL(type_name)
     )
 
 
@@ -139,10 +145,10 @@ def forget_drawn(shadow: Shadow) -> None:
     shadow.owner.execute("UPDATE shadowdesk.watched SET drawn = '{}', walls = '{}'")
 
 
-def wall_texts(conn: Any, types: Sequence[str]) -> dict[str, str]:
-    """The wall clock now, as Postgres writes it in each date/time type."""
+def wall_texts(conn: Any, types: Mapping[str, str]) -> dict[str, str]:
+    """The wall clock now, as Postgres writes it in each column type; `types` as for `clock_texts`."""
     if not types:
         return {}
-    cells = sql.SQL(", ").join(sql.SQL("clock_timestamp()::{}::text").format(sql.SQL(t)) for t in types)
+    cells = sql.SQL(", ").join(sql.SQL("clock_timestamp()::{}::text").format(sql.SQL(t)) for t in types.values())
     row = conn.execute(sql.SQL("SELECT {}").format(cells)).fetchone()
     return dict(zip(types, row or (), strict=True))

@@ -63,8 +63,24 @@ class FencedTable:
 
     @property
     def writable(self) -> bool:
-        """True when statements may write it: owned, on the surface, and with a key to verify by."""
-        return self.owned and self.surface and bool(self.table.key) and self.table.kind == "r"
+        """True when statements may write it: owned, on the surface, and nothing makes it read-only."""
+        return self.owned and self.surface and not self.read_only
+
+    @property
+    def waits(self) -> bool:
+        """True when a row may be written before the parent that it points at: its key is checked at COMMIT."""
+        return self.owned and any(fk.deferred for fk in (*self.paths, *self.links))
+
+    @property
+    def read_only(self) -> str:
+        """Why statements may not change the rows, in words; '' where nothing but its class could forbid it."""
+        if self.table.kind == "i":
+            return "other tables inherit from it, so a row of it may be stored in any of them"
+        if self.table.rules:
+            return "rewrite rules would do something else than the statement says"
+        if not self.table.key:
+            return "no primary key and no unique NOT NULL index to verify rows by"
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +104,12 @@ def build_fence(catalog: Catalog, rules: FenceRules) -> Fence:
         raise FenceInvalid(f"[fence] root: there is no table {rules.root!r} in schemas {', '.join(catalog.schemas)}.")
     if rules.key not in {c.name for c in catalog.tables[rules.root].columns}:
         raise FenceInvalid(f"[fence] key: table {rules.root!r} has no column {rules.key!r}.")
+    if frozenset({rules.key}) not in catalog.tables[rules.root].unique_keys:
+        raise FenceInvalid(
+            f"[fence] key: {rules.key!r} alone does not tell the rows of {rules.root!r} apart: it would join tenants;"
+            " name one column with a unique index of its own (for a key of several columns: a unique number or uuid"
+            " beside it)."
+        )
     for name in rules.tables:
         if name not in catalog.tables:
             raise FenceInvalid(f"[fence.tables.{name}]: there is no such table.")
@@ -117,7 +139,8 @@ def _add_direct(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRu
         column = rule.column if rule and rule.column else None
         if column is None:
             keys = [fk for fk in table.foreign_keys if fk.parent == rules.root and fk.parent_columns == (rules.key,)]
-            column = keys[0].columns[0] if keys and not (rule and rule.via) else None
+            named = [fk for fk in keys if fk.columns == (rules.tenant_column,)]
+            column = (named or keys)[0].columns[0] if keys and not (rule and rule.via) else None
         if column is None and rules.tenant_column in {c.name for c in table.columns}:
             column = rules.tenant_column
         if column is None:
@@ -206,6 +229,8 @@ def trigger_targets(table: Table, catalog: Catalog) -> set[str]:
             parts = [part.strip('"') for part in re.findall(r'"[^"]+"|\w+', written)]
             names = (".".join(parts), parts[-1])
             found.update(name for name in names if name in catalog.tables)
+            if parts[-1].lower() in catalog.partition_of:
+                found.add(catalog.partition_of[parts[-1].lower()])
     return found
 
 
@@ -216,7 +241,8 @@ def trigger_mentions(table: Table, catalog: Catalog) -> set[str]:
         if any(re.search(rf"\b{re.escape(name)}\s*\(", text) for text in sources):
             sources.append(source)
     words = {word.lower() for text in sources for word in re.findall(r"\w+", text)}
-    return {name for name, other in catalog.tables.items() if other.relation.lower() in words}
+    named = {name for name, other in catalog.tables.items() if other.relation.lower() in words}
+    return named | {catalog.partition_of[word] for word in words & catalog.partition_of.keys()}
 
 
 def _add_sinks(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:
@@ -260,8 +286,8 @@ def _sentences(fence: Fence, table: FencedTable) -> list[str]:
         found.append("all rows, read-only" if table.whole else "rows the tenant's rows refer to, read-only")
     if table.fence_class == SINK:
         found.append("written by triggers only: empty in the shadow, new rows counted")
-    if table.owned and not table.writable and table.surface:
-        found.append("read-only: no primary key and no unique NOT NULL index to verify rows by")
+    if table.owned and table.read_only and table.surface:
+        found.append(f"read-only: {table.read_only}")
     return found
 
 

@@ -22,6 +22,7 @@ class Predicates:
         self._key_type = root.column(fence.key).type
         self._literal = sql.SQL("{}::{}").format(sql.Literal(tenant_key), sql.SQL(self._key_type))
         self._numbers = count(1)
+        self._pending = False
 
     @property
     def tenant_literal(self) -> sql.Composed:
@@ -38,8 +39,19 @@ class Predicates:
         either = [self._parent_exists(table, fk, alias) for fk in table.paths]
         return self._when(table, sql.SQL("({})").format(sql.SQL(" OR ").join(either)))
 
-    def inside(self, table: FencedTable, alias: str) -> sql.Composable:
-        """Membership, and every link into an owned table NULL or pointing at one of the tenant's rows."""
+    def inside(self, table: FencedTable, alias: str, *, pending: bool = False) -> sql.Composable:
+        """Membership, and every link into an owned table NULL or pointing at one of the tenant's rows.
+
+        `pending`: a key that is checked at COMMIT only may also point at a row that nobody has, which a later
+        statement of the same transaction may create.
+        """
+        self._pending = pending
+        try:
+            return self._inside(table, alias)
+        finally:
+            self._pending = False
+
+    def _inside(self, table: FencedTable, alias: str) -> sql.Composable:
         checks = [self.member(table, alias)]
         for fk in table.links:
             nulls = [sql.SQL("{} IS NULL").format(sql.Identifier(alias, column)) for column in fk.columns]
@@ -56,10 +68,17 @@ class Predicates:
     def _parent_exists(self, table: FencedTable, fk: ForeignKey, alias: str) -> sql.Composable:
         parent = self._fence.tables[fk.parent]
         inner = f"p{next(self._numbers)}"
-        return self._exists(parent, inner, [
+        keys = [
             sql.SQL("{} = {}").format(sql.Identifier(inner, theirs), sql.Identifier(alias, ours))
             for ours, theirs in zip(fk.columns, fk.parent_columns, strict=True)
-        ], self.member(parent, inner))  # fmt: skip
+        ]
+        pending, self._pending = self._pending, False  # a parent that exists is judged as it is
+        found: sql.Composable = self._exists(parent, inner, keys, self.member(parent, inner))
+        self._pending = pending
+        if pending and fk.deferred:
+            nobodys = self._exists(parent, inner, keys, sql.SQL("true"))
+            found = sql.SQL("({} OR NOT {})").format(found, nobodys)
+        return found
 
     def _referenced(self, table: FencedTable, alias: str, seen: frozenset[str]) -> sql.Composable:
         """Rows of a shared table that the tenant's rows lead to; a cycle of shared tables is cut where it closes."""
@@ -113,12 +132,18 @@ def view_statements(
     columns = sql.SQL(", ").join(sql.Identifier("t", c.name) for c in table.table.columns)
     loaded = shared_as_loaded and table.fence_class == SHARED
     condition = sql.SQL("true") if loaded else predicates.inside(table, "t")
+    make = sql.SQL("CREATE VIEW {} WITH (security_barrier = true) AS SELECT {} FROM {} AS t WHERE {}{}")
     check = sql.SQL(" WITH CASCADED CHECK OPTION") if table.owned else sql.SQL("")
-    statements = [
-        sql.SQL("CREATE VIEW {} WITH (security_barrier = true) AS SELECT {} FROM {} AS t WHERE {}{}").format(
-            view, columns, base(table), condition, check
-        )
-    ]
+    if not table.waits:
+        statements = [make.format(view, columns, base(table), condition, check)]
+    else:
+        # What is seen is inside the fence; what is written may wait for its parent (LOCAL: only the outer condition).
+        seen = sql.Identifier(schema, f"inside {table.table.oid}")
+        check, pending = sql.SQL(" WITH LOCAL CHECK OPTION"), predicates.inside(table, "t", pending=True)
+        statements = [
+            make.format(seen, columns, base(table), condition, sql.SQL("")),
+            make.format(view, columns, seen, pending, check),
+        ]
     chosen = dict(defaults)
     if table.fence_class == DIRECT and table.tenant_column is not None:
         chosen[table.tenant_column] = predicates.tenant_literal

@@ -179,7 +179,10 @@ def divergence(
     survivors: Counter[str] = Counter()
     for batch in batches(rows):
         table = fence.tables[batch[0].table]
-        present = _read(conn, table, batch, sql.SQL(ours), lock=False)
+        proof: sql.Composable = sql.SQL(ours)
+        if table.waits:  # its parent may have come later than itself: now it must be the tenant's
+            proof = sql.SQL("({}) AND ({})").format(proof, Predicates(fence, tenant_key).inside(table, "t"))
+        present = _read(conn, table, batch, proof, lock=False)
         survivors[table.table.name] += sum(bool(row[1]) for row in present)
         if _as_expected(present, [row.after for row in batch]) and all(set(row.kinds) <= {"value"} for row in batch):
             continue
@@ -191,7 +194,7 @@ def divergence(
     for row in generated:
         by_table.setdefault(row.table, []).append(row)
     for name, table in fence.tables.items():
-        counted = sum(counters.get(f"{table.table.schema}.{table.table.relation}", (0, 0, 0)))
+        counted = sum(sum(counters.get(f"{schema}.{stored}", (0, 0, 0))) for schema, stored in table.table.stored_in)
         if not table.owned or (counted <= touched[name] and name not in by_table):
             continue
         if not table.table.key:

@@ -20,6 +20,10 @@ from shadow.shadow import Shadow, gone, slot_name
 from shadow.statement import GatedStatement, render
 
 _DENIED = re.compile(r"^permission denied for (?:table|view|relation|sequence) (.+)$")
+#: What is refused besides tables: a trigger may want it, a shadow does not have it.
+_OTHER = re.compile(
+    r"^permission denied (?:for|to) ((?:function|procedure|sequence|schema|foreign \w+|set parameter) .+)$"
+)
 _ATTEMPTS = 12
 
 
@@ -180,30 +184,42 @@ def _load_refused(shadow: Shadow, error: psycopg.Error) -> list[str]:
     """The table a trigger or view was refused, loaded deeper; StatementRefused when it may not be touched."""
     match = _DENIED.match(str(error.diag.message_primary))
     name = match[1].strip('"') if match else None
-    named = [t for t in shadow.fence.tables.values() if name in (t.table.relation, t.table.name)]
+    named = [
+        t
+        for t in shadow.fence.tables.values()
+        if name in (t.table.relation, t.table.name, *(part for _, part in t.table.partitions))
+    ]
     inside = {t.table.name: t for t in named if t.fence_class != "outside"}
     if not inside:
+        other = _OTHER.match(str(error.diag.message_primary))
         raise StatementRefused(
-            "The statement or a trigger it fires needs something outside the tenant's fence.",
+            "The statement or a trigger it fires needs"
+            f" {other[1] if other else 'something'} outside the tenant's fence.",
             "It was rolled back: nothing was kept.",
             "Ask an engineer: the fence certificate (`shadowdesk fence`) says which tables are inside.",
         ) from None
-    deepest = {name: READ if table.fence_class == "shared" else DELETE for name, table in inside.items()}
+    deepest = {
+        name: READ if table.fence_class == "shared" or table.table.rules else DELETE for name, table in inside.items()
+    }
     deeper = {name: shadow.level(name) + 1 for name in inside if shadow.level(name) < deepest[name]}
     if not deeper:
         raise StatementRefused(
-            f"Table {name} is {' and '.join(t.fence_class for t in inside.values())} and may not be written here.",
+            f"Table {name} is {' and '.join(t.fence_class for t in inside.values())} and may not be written here"
+            f"{'; it has rewrite rules' if any(t.table.rules for t in inside.values()) else ''}.",
             "The statement was rolled back: nothing was kept.",
             "Change only the tenant's own tables, or ask an engineer.",
         ) from None
     return shadow.ensure(deeper)
 
 
-def clock_texts(conn: psycopg.Connection[Any], types: list[str]) -> dict[str, str]:
-    """The running transaction's time as Postgres writes it in each date/time type."""
+def clock_texts(conn: psycopg.Connection[Any], types: Mapping[str, str]) -> dict[str, str]:
+    """The running transaction's time as Postgres writes it in each column type; `types` maps to the date/time type.
+
+    A domain's own name is not used: its check may not hold for this moment.
+    """
     if not types:
         return {}
-    cells = sql.SQL(", ").join(sql.SQL("now()::{}::text").format(sql.SQL(t)) for t in types)
+    cells = sql.SQL(", ").join(sql.SQL("now()::{}::text").format(sql.SQL(t)) for t in types.values())
     row = conn.execute(sql.SQL("SELECT {}").format(cells)).fetchone()
     return dict(zip(types, row or (), strict=True))
 
@@ -229,8 +245,10 @@ def _two_makers(table: str) -> StatementRefused:
 _WORDS: Mapping[str, str] = {
     "23502": "a required column would be empty",
     "23503": "a row it refers to is missing, or a row that others refer to would go",
+    "23001": "a row that others refer to would go",
     "23505": "a unique value would appear twice",
     "23514": "a check rule says no",
+    "23P01": "it would overlap another row where none may",
     "44000": "a row would leave the tenant's fence",
     "57014": "it ran longer than a statement may",
     "42703": "a column is unknown",
