@@ -74,9 +74,9 @@ class FencedTable:
         return self.owned and self.surface and bool(self.table.key) and self.table.kind == "r"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Fence:
-    """Every app table's class for one schema version."""
+    """Every app table's class for one schema version; equal only to itself, so that what follows from it is kept."""
 
     root: str
     key: str

@@ -74,7 +74,7 @@ FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = A
 -- name: catalog_fingerprint
 -- One hash of every definition row of the app's schemas: any DDL gives some row a new xmin (system columns, Postgres docs 5.6).
 WITH app AS (SELECT oid FROM pg_namespace WHERE nspname = ANY(%(schemas)s))
-SELECT md5(string_agg(part, ';' ORDER BY part)) AS fingerprint FROM (
+SELECT md5(string_agg(part, ';' ORDER BY part COLLATE "C")) AS fingerprint FROM (
   SELECT 'c' || c.oid || ':' || c.xmin AS part FROM pg_class c WHERE c.relnamespace IN (SELECT oid FROM app) AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'i')
   UNION ALL SELECT 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     WHERE c.relnamespace IN (SELECT oid FROM app) AND c.relkind IN ('r', 'p') AND a.attnum > 0

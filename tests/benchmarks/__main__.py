@@ -6,9 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from shadow.embedded import open_sandbox
+from tests.benchmarks.branch import branches
 from tests.benchmarks.clone import clone_500k, dry_run_10k
 from tests.benchmarks.effect import capture_100k, diff_100k, diff_of_ten, replay_rows
 from tests.benchmarks.governed import governed_call
+from tests.benchmarks.wide import wide
 
 
 def main() -> None:
@@ -22,6 +24,8 @@ def main() -> None:
             results.append(diff_of_ten(server))
             results.append(diff_100k(server))
             results += [replay_rows(server, rows) for rows in (10, 10_000)]
+            results += wide(server)
+            results += branches(server)
         results.append(governed_call(Path(folder) / "stage"))
     Path("bench.json").write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     for result in results:
