@@ -8,6 +8,7 @@ from pathlib import Path
 from shadow.embedded import open_sandbox
 from tests.benchmarks.branch import branches
 from tests.benchmarks.clone import clone_500k, dry_run_10k
+from tests.benchmarks.clone_memory import clone_memory
 from tests.benchmarks.effect import capture_100k, diff_100k, diff_of_ten, replay_rows
 from tests.benchmarks.governed import governed_call
 from tests.benchmarks.wide import wide
@@ -20,6 +21,7 @@ def main() -> None:
         with open_sandbox(Path(folder) / "postgres") as server:
             results.append(clone_500k(server))
             results.append(dry_run_10k(server))
+            results += clone_memory(server)
             results.append(capture_100k(server))
             results.append(diff_of_ten(server))
             results.append(diff_100k(server))
