@@ -30,6 +30,8 @@ class Scope:
     step: int | None = None
     upto: int | None = None
     rehearsal: bool = False
+    #: The rows touched outnumber the table's pages: reading the table once is cheaper than a look-up per row.
+    many: bool = False
 
     @property
     def picked(self) -> sql.Composable:
@@ -80,8 +82,11 @@ def summary_parts(scope: Scope) -> dict[str, Any]:
     """What `table_summary` needs beyond the rest: the order of rows, each row's hash, the root's head."""
     images = scope.images
     steady = [p for p in images.key_positions if images.columns[p].name not in images.generated]
+    places = [sql.Identifier(f"o{number}") for number in range(len(steady))]
+    texts = zip(map(_key_text, steady), places, strict=True)
     return {
-        "order_texts": _bytes_of([_key_text(position) for position in steady]),
+        "order_columns": sql.SQL("").join(sql.SQL('{} COLLATE "C" AS {}, ').format(*pair) for pair in texts),
+        "order": sql.SQL("").join(sql.SQL("{}, ").format(place) for place in places),
         "row_hash": _row_hash(scope),
         "root_head": sql.Literal(frame(images.table)),
     }
@@ -126,7 +131,7 @@ def per_key(scope: Scope, keys: str = "k") -> sql.Composable:
     """
     if not scope.images.key:
         return sql.SQL("LIMIT {}").format(sql.Identifier(keys, "noted"))
-    return sql.SQL("" if scope.imaged else "OFFSET 0")
+    return sql.SQL("" if scope.imaged or scope.many else "OFFSET 0")
 
 
 def trusted(text: LiteralString) -> sql.SQL:
@@ -161,6 +166,7 @@ def _touched_ctes(scope: Scope) -> sql.Composable:
         columns=_COMMA.join(sql.SQL("r.{}").format(sql.Identifier(column.name)) for column in images.columns),
         pristine=sql.Identifier(*images.pristine),
         same_key=same_key(images, sql.SQL("r")),
+        per_key=sql.SQL("" if scope.many else "OFFSET 0"),
         same_earlier_key=sql.SQL(" AND ").join(
             sql.SQL("e.{0} = k.{0}").format(sql.Identifier(f"k{number}")) for number in _numbers(images)
         ),
@@ -170,19 +176,34 @@ def _touched_ctes(scope: Scope) -> sql.Composable:
 
 def _pairs(scope: Scope, ordered: bool) -> sql.Composable:
     images = scope.images
-    cells = _array([_text(sql.SQL("r.{}").format(sql.Identifier(c.name)), c) for c in images.columns])
     in_order = sql.SQL("(SELECT * FROM keys ORDER BY {})").format(_key_names(images))
     names: dict[str, Any] = {
         "key_rows": in_order if ordered else sql.SQL("keys"),
         "typed_key": _COMMA.join(sql.Identifier("k", f"k{number}") for number in _numbers(images)),
-        "cells": cells,
         "after": scope.after,
+    }
+    if scope.many and scope.before is not None:
+        return sql.SQL(block("pairs_of_many")).format(
+            before=scope.before,
+            one=sql.Identifier(images.key[0]),
+            before_cells=_cells(images, "b"),
+            after_cells=_cells(images, "a"),
+            before_key=same_key(images, sql.SQL("b")),
+            after_key=same_key(images, sql.SQL("a")),
+            **names,
+        )
+    names |= {
+        "cells": _cells(images, "r"),
         "same_key": same_key(images, sql.SQL("r")),
         "per_key": per_key(scope),
     }
     if scope.before is None:
         return sql.SQL(block("pairs_of_a_sink")).format(**names)
     return sql.SQL(block("pairs")).format(before=scope.before, **names)
+
+
+def _cells(images: TableImages, alias: str) -> sql.Composable:
+    return _array([_text(sql.Identifier(alias, column.name), column) for column in images.columns])
 
 
 def _text(cell: sql.Composable, column: Column) -> sql.Composable:
@@ -219,6 +240,9 @@ def _mark(scope: Scope, place: int) -> tuple[sql.Composable, str] | None:
     column = scope.images.columns[place]
     if column.name in scope.images.generated:
         return sql.SQL("before IS NULL"), KIND_LETTERS["generated"]
+    for names, kind in ((scope.images.drawn, "generated"), (scope.images.walls, "wall")):
+        if column.name in names:
+            return sql.SQL("before[{0}] IS DISTINCT FROM after[{0}]").format(place + 1), KIND_LETTERS[kind]
     clocks = scope.rule.texts(scope.images.table, column)
     if not clocks:
         return None

@@ -10,6 +10,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from differ.compose import Scope, compose, frozen_parts
+from differ.fetching import READ_WHOLE
 from differ.kinds import ClockRule, cell_kind
 from differ.model import FrozenRow, TableImages
 from differ.net import touched_scopes
@@ -43,6 +44,8 @@ def _table(conn: psycopg.Connection[Any], scope: Scope) -> Iterator[FrozenRow]:
     images = scope.images
     query = sql.Composed([compose(scope, "frozen", **frozen_parts(scope))])
     with conn.cursor(name="shadowdesk_frozen", row_factory=tuple_row) as cursor:
+        if scope.many:
+            conn.execute(READ_WHOLE)
         cursor.itersize = CHUNK
         for key, before, after in cursor.execute(query):
             yield FrozenRow(

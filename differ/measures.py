@@ -56,7 +56,7 @@ def _delta(conn: psycopg.Connection[Any], measure: Measure, scope: Scope | None,
         before_sum=_side(measure, scope, scope.before),
         after_sum=_side(measure, scope, scope.after),
     )
-    [(delta, before, after)] = fetch(conn, query)
+    [(delta, before, after)] = fetch(conn, query, many=scope.many)
     return MeasureDelta(name=measure.name, before=before, after=after, delta=delta, unit=measure.unit)
 
 

@@ -5,6 +5,7 @@ statements read the shadow: the caller keeps other writers away meanwhile.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +22,8 @@ from differ.measures import Measure, measure_deltas
 from differ.model import Diff, RowChange, TableImages, TableSummary
 from differ.rows import page_of_table
 
+#: Rows that are always looked up one by one.
+_FEW = 1_000
 _NO_TOTALS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -79,9 +82,16 @@ def touched_scopes(conn: psycopg.Connection[Any], scopes: Iterable[Scope]) -> li
     ordered = sorted(scopes, key=lambda scope: (scope.images.sink, scope.images.table))
     if not ordered:
         return []
-    asked = sql.SQL(", ").join(sql.SQL("({})").format(compose(scope, "any_touched")) for scope in ordered)
-    noted = fetch(conn, sql.SQL("SELECT ARRAY[{}]").format(asked))[0][0]
-    found = [scope for scope, touched in zip(ordered, noted, strict=True) if touched]
+    asked = sql.SQL(", ").join(
+        compose(scope, "touched_count", base=sql.Literal(sql.Identifier(*scope.images.base).as_string(conn)))
+        for scope in ordered
+    )
+    [noted] = fetch(conn, sql.SQL("SELECT {}").format(asked))
+    found = [
+        replace(scope, many=bool(scope.images.key) and touched > max(_FEW, pages))
+        for scope, (touched, pages) in zip(ordered, noted, strict=True)
+        if touched
+    ]
     for scope in found:
         if scope.images.pristine is None and not scope.images.sink:
             raise BookkeepingBroken(
@@ -113,11 +123,11 @@ def _diff(
 
 
 def _summary(conn: psycopg.Connection[Any], scope: Scope) -> TableSummary:
-    [counts] = fetch(conn, compose(scope, "table_summary", **summary_parts(scope)))
+    [counts] = fetch(conn, compose(scope, "table_summary", **summary_parts(scope)), many=scope.many)
     inserted, updated, deleted, beyond, root = counts
     origins: list[tuple[Any, ...]] = []
     if beyond:
-        origins = fetch(conn, compose(scope, "table_beyond_origins"))
+        origins = fetch(conn, compose(scope, "table_beyond_origins"), many=scope.many)
     return TableSummary(
         table=scope.images.table,
         inserted=inserted,

@@ -32,7 +32,9 @@ def page_of_table(
 ) -> list[RowChange]:
     """At most `size` changed rows of one table from the `start`-th on, in the key's own order."""
     images = scope.images
-    found = fetch(conn, compose(scope, "table_page", ordered=True, limit=sql.Literal(size), offset=sql.Literal(start)))
+    looked_up = replace(scope, many=False)  # keys come in order: a page stops at its last row
+    window = {"limit": sql.Literal(size), "offset": sql.Literal(start)}
+    found = fetch(conn, compose(looked_up, "table_page", ordered=True, **window))
     rows = [
         ChangedRow(before=before, after=after, origins=_origins(origins), only_updated=only_updated, handle=handle)
         for before, after, origins, only_updated, handle in found
@@ -75,7 +77,7 @@ def _paired(
     if not wanted or not scope.images.key:
         return changes
     query = compose(scope, "rekeyed_pairs", wanted=sql.Literal(wanted), rest_hash=rest_hash(scope.images))
-    pairs = [(_key(scope, old), _key(scope, new)) for old, new in fetch(conn, query)]
+    pairs = [(_key(scope, old), _key(scope, new)) for old, new in fetch(conn, query, many=scope.many)]
     to, from_ = _single(pairs), _single([(new, old) for old, new in pairs])
     return [
         replace(

@@ -5,7 +5,7 @@ Called from the page and from `shadowdesk confirm` only, never from an MCP tool 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,18 +19,17 @@ from mcp_server.dry_runs import DryRuns
 from mcp_server.errors import ConfirmationRefused, DeskError, WrongState
 from mcp_server.identity import Caller
 from mcp_server.policy import Policy
+from mcp_server.proposing import looked_of
 from mcp_server.recorded import thaw
 from mcp_server.surface import gate_surface
 from mcp_server.views import ReceiptView
 from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, SandboxUnavailable, ShadowError
 from shadow.fence import Fence
-from shadow.replay import Frozen, Receipt, ReplayLimits, find_receipt, replay, still_running
+from shadow.replay import Frozen, Receipt, ReplayLimits, find_receipt, open_session, replay, still_running
 from shadow.replay_rows import TouchedRow
 
 #: How a replay that did not apply ended; everything else waits for another yes.
 _ENDS: dict[type[Exception], str] = {Drifted: "drifted", Diverged: "diverged", OutcomeUnknown: "unknown"}
-#: Production ends the announcing session of a host that vanished; by then a replay is seen by its own session.
-_ANNOUNCED_S = 60
 
 
 class Confirming:
@@ -97,16 +96,13 @@ class Confirming:
 
     @contextmanager
     def _announced(self, proposal_id: str) -> Iterator[psycopg.Connection[Any]]:
-        """A session on production, named like the replay's, from before control knows of the replay until its end.
+        """The replay's session on production, from before control knows of the replay until its end.
 
-        Whoever finds the proposal 'replaying' and no session of that name knows that this process is gone (or cut off
-        from production), also between the yes and the replay's own connection.
+        Whoever finds the proposal 'replaying' and no such session knows that this process is gone (or cut off from
+        production).
         """
-        name = f"shadowdesk replay {proposal_id}"
         try:
-            session = psycopg.connect(self._applier_url, autocommit=True, application_name=name, connect_timeout=10)
-            timeout = f"SELECT set_config('idle_session_timeout', '{_ANNOUNCED_S}s', false)"
-            session.execute(f"{timeout} WHERE current_setting('server_version_num')::int >= 140000".encode())
+            session = open_session(self._applier_url, self._dry_runs.production.settings.search_path, proposal_id)
         except psycopg.Error:
             raise _unreachable() from None
         try:
@@ -146,11 +142,8 @@ class Confirming:
             raise _unreachable() from None
         frozen = self.frozen(fence, proposal, person.name)
         try:
-            session.execute("SELECT 1")  # still announced: nobody took this replay for dead
-        except psycopg.Error:
-            raise _unreachable() from None
-        try:
-            return replay(self._applier_url, fence, frozen, production.settings.search_path, self._limits)
+            limits = replace(self._limits, stale_blocks=self._policy.stale_blocks)
+            return replay(session, fence, frozen, limits)
         except psycopg.DatabaseError as error:
             # No connection, or libpq's own words for a lost one; in COMMIT it would have been OutcomeUnknown.
             if not isinstance(error, psycopg.OperationalError) and type(error) is not psycopg.DatabaseError:
@@ -173,7 +166,7 @@ class Confirming:
     def _applied(self, proposal_id: str, receipt: Receipt) -> ReceiptView:
         view = ReceiptView(
             proposal_id=receipt.proposal_id, digest=receipt.digest, tenant_key=receipt.tenant_key, rows=receipt.rows,
-            applied_at=receipt.applied_at, transaction_id=receipt.transaction_id,
+            applied_at=receipt.applied_at, transaction_id=receipt.transaction_id, notes=receipt.notes,
         )  # fmt: skip
         stored = {**asdict(view), "applied_at": receipt.applied_at.isoformat()}
         try:
@@ -236,6 +229,7 @@ class Confirming:
             draws={slot: tuple(values) for slot, values in kept["draws"].items()},
             counters={name: (c[0], c[1], c[2]) for name, c in kept["counters"].items()},
             rows=[_touched(row) for row in rows], fingerprint=kept["fingerprint"], changed_rows=proposal.rows,
+            looked=looked_of(proposal),
         )  # fmt: skip
 
     def _verify(self, proposal: Proposal, fence: Fence, rows: Sequence[FrozenRow]) -> None:

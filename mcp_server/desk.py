@@ -88,13 +88,25 @@ class Desk(DryRuns):
 
     def confirm(self, person: Caller, proposal_id: str, digest: str, typed_rows: int) -> ReceiptView:
         """See `Confirming.confirm`. For pages and terminals only: no MCP tool leads here."""
+        return self._with_applier().confirm(person, proposal_id, digest, typed_rows)
+
+    def reconcile(self, proposal_id: str) -> ReceiptView:
+        """See `Confirming.reconcile`. Raises ConfirmationRefused in a process without the applier's URL."""
+        return self._with_applier().reconcile(proposal_id)
+
+    @property
+    def confirms(self) -> bool:
+        """True in a process that was given the applier's URL."""
+        return self._confirming is not None
+
+    def _with_applier(self) -> Confirming:
         if self._confirming is None:
             raise ConfirmationRefused(
                 "This process was not given the applier's URL.",
                 "Nothing was replayed; production is as it was.",
                 "Confirm on the review page, or run `shadowdesk confirm` where production.applier_url is configured.",
             )
-        return self._confirming.confirm(person, proposal_id, digest, typed_rows)
+        return self._confirming
 
     def inspect(self, caller: Caller, dry_run_id: str, minutes: int = 60) -> str:
         """A `psql` line for a read-only, expiring role on the shadow. Raises ShadowExpired when it is gone."""

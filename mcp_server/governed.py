@@ -73,6 +73,15 @@ class Governor:
         if not decision.allowed:
             self._outcome(intent, started, "denied", message=decision.reason)
             raise PermissionDenied(decision.reason, "Nothing ran.", "Ask the operator, or a colleague who may.")
+        return self._acted(intent, started, act)
+
+    def by_itself(self, tool: str, arguments: Mapping[str, Any], act: Callable[[], T]) -> T:
+        """What the server does without being asked (housekeeping), between its two audit events as everything else."""
+        caller = Caller(name="shadowdesk", role="server", channel="cli", client="housekeeping")
+        intent, started = self._intent(caller, tool, arguments), time.monotonic()
+        return self._acted(intent, started, act)
+
+    def _acted(self, intent: AuditEvent, started: float, act: Callable[[], T]) -> T:
         try:
             result = act()
         except EXPLAINED as error:

@@ -43,16 +43,21 @@ class Verdict:
 class Policy:
     """The operator's rules, and which roles may confirm as what."""
 
-    def __init__(self, rules: Sequence[Rule], permissions: Permissions, default: Decision = "self") -> None:
+    def __init__(
+        self, rules: Sequence[Rule], permissions: Permissions, default: Decision = "self", *, stale_blocks: bool = False
+    ) -> None:
         self._rules = tuple(rules)
         self._permissions = permissions
         self._default = default
+        #: Whether rows that a dry run only looked at and that changed since stop its replay.
+        self.stale_blocks = stale_blocks
 
     @classmethod
     def of(cls, settings: Settings) -> "Policy":
         """The policy of shadowdesk.toml."""
         rules = [Rule(**dict(rule)) for rule in settings.policy.rules]
-        return cls(rules, Permissions.of(settings), settings.policy.default)
+        stale_blocks = settings.policy.stale == "block"
+        return cls(rules, Permissions.of(settings), settings.policy.default, stale_blocks=stale_blocks)
 
     def confirm_rights(self, role: str) -> frozenset[str]:
         """Which of 'self', 'second', 'engineer' the role may confirm as."""

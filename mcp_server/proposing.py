@@ -4,9 +4,11 @@ Called by the desk's callers after the diff and before the confirmation.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import psycopg
 
 from differ.digest import digest
 from differ.frozen import frozen_rows
@@ -20,6 +22,9 @@ from mcp_server.images import step_clocks, table_images
 from mcp_server.policy import Policy
 from mcp_server.recorded import statement_view
 from mcp_server.views import ProposalView, ReceiptView
+from shadow.drawn import forget_drawn, rehearse_again
+from shadow.errors import SandboxUnavailable
+from shadow.freshness import Looked, looked_at, stale, stale_sentence
 from shadow.rehearsal import Rehearsed, drawn, rehearse
 from shadow.replay import Receipt, find_receipt
 from shadow.sandbox import new_id
@@ -77,11 +82,15 @@ class Proposing:
     def _rehearse(self, dry_run: DryRun, shadow: Shadow, steps: Sequence[Statement]) -> Rehearsal:
         recorded = self._dry_runs.recorded(shadow, steps)
         sets = frozenset(pair for r in recorded for pair in r.gated.set_columns)
+        forget_drawn(shadow)
         stepped = self._dry_runs.net(shadow, sets)
         rehearsed = rehearse(shadow, recorded)
         diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
-        notes = list(rehearsed.notes)
         if stepped.tables_root != diff.tables_root:
+            rehearsed = rehearse_again(shadow, recorded, rehearsed, sets)
+            diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
+        notes = list(rehearsed.notes)
+        if _other_rows(shadow, stepped, diff):
             notes.append(
                 "In one transaction the statements change other rows or values than they did step by step;"
                 " this diff is the one transaction's."
@@ -132,7 +141,23 @@ class Proposing:
         """One proposal as it stands; a dry run's id finds its latest. Raises NotFound."""
         record = self._find(proposal_id)
         dry_run = self._dry_runs.visible(caller, record.dry_run_id)
-        return self.view(record, dry_run)
+        view = self.view(record, dry_run)
+        waits = record.state in ("pending", "escalated", "approved")
+        return replace(view, freshness=self._freshness(record)) if waits else view
+
+    def _freshness(self, proposal: Proposal) -> tuple[str, ...]:
+        """What changed on production of the rows that the dry run only looked at; asked as the reader."""
+        looked = looked_of(proposal)
+        if not looked:
+            return ()
+        production = self._dry_runs.production
+        try:
+            fence = production.fence()
+            with production.reader() as conn:
+                changed = stale(conn, fence, looked)
+        except (SandboxUnavailable, psycopg.Error):
+            return ("Production could not be asked whether rows you looked at changed since.",)
+        return (stale_sentence(changed),) if changed else ()
 
     def _find(self, proposal_id: str) -> Proposal:
         if proposal_id.startswith("dr_"):
@@ -227,6 +252,20 @@ class Proposing:
         return find_receipt(self._dry_runs.production.settings.reader_url, proposal_id)
 
 
+def _other_rows(shadow: Shadow, stepped: Diff, rehearsed: Diff) -> bool:
+    """Whether the one transaction left other rows than the steps; by their counts where triggers draw values anew."""
+    if any(images.drawn or images.walls for images in table_images(shadow)):
+        counts = [[(t.table, t.inserted, t.updated, t.deleted) for t in diff.tables] for diff in (stepped, rehearsed)]
+        return counts[0] != counts[1]
+    return stepped.tables_root != rehearsed.tables_root
+
+
+def looked_of(proposal: Proposal) -> Looked:
+    """The rows that the proposal's dry run only looked at, as they were frozen."""
+    kept = proposal.frozen.get("looked", {})
+    return {name: [(tuple(key), found) for key, found in rows] for name, rows in kept.items()}
+
+
 def _frozen(shadow: Shadow, rehearsal: Rehearsal) -> dict[str, Any]:
     return {
         "row_counts": list(rehearsal.rehearsed.row_counts),
@@ -234,6 +273,7 @@ def _frozen(shadow: Shadow, rehearsal: Rehearsal) -> dict[str, Any]:
         "draws": {slot: list(values) for slot, values in rehearsal.draws.items()},
         "fingerprint": shadow.fence.catalog.fingerprint,
         "notes": list(rehearsal.notes),
+        "looked": {name: [[list(key), found] for key, found in rows] for name, rows in looked_at(shadow).items()},
         "generated": {images.table: sorted(images.generated) for images in table_images(shadow) if images.generated},
         "columns": {images.table: [[c.name, c.type] for c in images.columns] for images in table_images(shadow)},
         "set_columns": sorted(list(pair) for pair in rehearsal.set_columns),
@@ -248,4 +288,5 @@ def _typed_rows(diff: Diff) -> int:
 def _receipt(stored: dict[str, Any] | None) -> ReceiptView | None:
     if not stored:
         return None
-    return ReceiptView(**{**stored, "applied_at": datetime.fromisoformat(stored["applied_at"])})
+    applied_at = datetime.fromisoformat(stored["applied_at"])
+    return ReceiptView(**{**stored, "applied_at": applied_at, "notes": tuple(stored.get("notes", ()))})

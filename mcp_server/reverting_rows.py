@@ -71,7 +71,7 @@ def put_backs(fence: Fence, proposal: Proposal, rows: Iterable[FrozenRow]) -> It
             raise _changed(row.table)
         yield PutBack(
             table=row.table, key=row.key, then=then, confirmed=confirmed,
-            clocks=frozenset(name for name, kind in zip(names, row.kinds, strict=True) if kind == "clock"),
+            clocks=frozenset(name for name, kind in zip(names, row.kinds, strict=True) if kind in ("clock", "wall")),
             drawn=frozenset(name for name, kind in zip(names, row.kinds, strict=True) if kind == "generated"),
         )  # fmt: skip
 

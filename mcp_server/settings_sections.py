@@ -139,9 +139,13 @@ class RuleSection(Section):
 
 
 class PolicySection(Section):
-    """Who may confirm what; the strictest of the default and the rules that hold decides."""
+    """Who may confirm what; the strictest of the default and the rules that hold decides.
+
+    `stale`: whether rows that a dry run only looked at and that changed since are reported, or stop its replay.
+    """
 
     default: Decision = "self"
+    stale: Literal["report", "block"] = "report"
     rules: tuple[RuleSection, ...] = ()
 
 

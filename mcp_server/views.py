@@ -99,6 +99,7 @@ class ReceiptView:
     rows: int
     applied_at: datetime
     transaction_id: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,3 +131,5 @@ class ProposalView:
     created_at: datetime
     expires_at: datetime
     review_path: str = field(default="")
+    #: Freshness, asked of production while the proposal waits: what changed of the rows that were only looked at.
+    freshness: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from shadow.fence import Fence
 from shadow.predicate import view_statements
+from shadow.replay_rows import array_text
 from shadow.shadow import slot_name
 
 
@@ -26,7 +27,7 @@ def make_fence_schema(
 
     A list popped beyond its end gives NULL, which the column or the comparison then refuses.
     """
-    conn.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    statements: list[sql.Composable] = [sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema))]
     for number, name in enumerate(sorted(tables)):
         table = fence.tables[name]
         defaults = {}
@@ -34,19 +35,14 @@ def make_fence_schema(
             values = draws.get(slot_name(name, column.name))
             if values and table.owned:
                 counter = sql.Identifier(schema, f"popped_{number}_{column.name}"[:60])
-                conn.execute(sql.SQL("CREATE SEQUENCE {}").format(counter))
+                statements.append(sql.SQL("CREATE SEQUENCE {}").format(counter))
                 element = "text" if column.type.endswith("]") else column.type  # there are no arrays of arrays
                 defaults[column.name] = sql.SQL("(({}::{}[])[nextval({}::regclass)])::{}").format(
-                    sql.Literal(_array(values)), sql.SQL(element), sql.Literal(counter.as_string(conn)),
+                    sql.Literal(array_text(values)), sql.SQL(element), sql.Literal(counter.as_string(conn)),
                     sql.SQL(column.type),
                 )  # fmt: skip
-        for statement in view_statements(fence, tenant_key, table, schema, defaults, shared_as_loaded=False):
-            conn.execute(statement)
-
-
-def _array(values: Sequence[str]) -> str:
-    """Postgres' own array spelling of a list of texts (docs 8.15.2)."""
-    return "{" + ",".join('"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values) + "}"
+        statements += view_statements(fence, tenant_key, table, schema, defaults, shared_as_loaded=False)
+    conn.execute(sql.SQL(";\n").join(statements))  # one call to the server
 
 
 def drop_fence_schema(conn: psycopg.Connection[Any], schema: str) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import postgast
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
+from shadow.gate_looks import looks_of
 from shadow.gate_reading import Reading
 from shadow.gate_scope import unwrap
 from shadow.gate_text import Token, check_bytes, check_nesting, check_params, refused, scan, shown, too_deep
 from shadow.gate_walk import walk
-from shadow.statement import GatedStatement, GateLimits, Kind, Surface
+from shadow.statement import GatedStatement, GateLimits, Kind, Look, Surface
 
 _KINDS: dict[str, Kind] = {
     "SelectStmt": "select",
@@ -65,7 +66,7 @@ def gate(
     unused = set(range(1, len(params) + 1)) - reading.params_used
     if unused:
         raise refused(f"Parameter ${min(unused)} is not used in the statement.", "Leave unused parameters out.")
-    return _gated(text, _KINDS[type(statement).__name__], reading)
+    return _gated(text, _KINDS[type(statement).__name__], reading, looks_of(statement, params, surface))
 
 
 def _check_first_word(tokens: tuple[Token, ...]) -> None:
@@ -102,7 +103,7 @@ def _parse(text: str) -> Any:
     return statement
 
 
-def _gated(text: str, kind: Kind, reading: Reading) -> GatedStatement:
+def _gated(text: str, kind: Kind, reading: Reading, looks: tuple[Look, ...]) -> GatedStatement:
     return GatedStatement(
         text=text,
         params=reading.params,
@@ -118,4 +119,5 @@ def _gated(text: str, kind: Kind, reading: Reading) -> GatedStatement:
         warnings=tuple(reading.warnings),
         returning=reading.returning,
         overriding=tuple(sorted(reading.overriding)),
+        looks=looks,
     )

@@ -7,19 +7,22 @@ the confirmed rows and holds a receipt, or the transaction is rolled back.
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from shadow.catalog import read_fingerprint
 from shadow.counters import Counters, difference, read_counters
+from shadow.drawn import wall_texts
 from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, ShadowError
 from shadow.fence import Fence
 from shadow.fence_views import drop_fence_schema, make_fence_schema
+from shadow.freshness import Looked, stale, stale_sentence
 from shadow.rehearsal import Recorded
-from shadow.replay_rows import Mismatch, TouchedRow, divergence, drift, generated_key, written_here
+from shadow.replay_rows import Mismatch, TouchedRow, by_key, divergence, drift, written_here
 from shadow.run import clock_texts, execute
 from shadow.session import connect
 from shadow.sql import block
@@ -43,6 +46,8 @@ class Frozen:
     rows: Sequence[TouchedRow]
     fingerprint: str
     changed_rows: int
+    #: Rows that statements and queries looked at and that are not touched.
+    looked: Looked = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,27 +61,48 @@ class Receipt:
     confirmed_by: str
     applied_at: datetime
     transaction_id: str
+    #: What the person is to know of this replay besides; not in the row.
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayLimits:
-    """How long the replay may wait for locks and run a statement, in seconds."""
+    """How long the replay may wait for locks and run a statement, in seconds; whether changed rows that were only
+    looked at stop it.
+    """
 
     lock_timeout_s: float = 5.0
     statement_timeout_s: float = 60.0
+    stale_blocks: bool = False
 
 
-def replay(applier_url: str, fence: Fence, frozen: Frozen, search_path: Sequence[str], limits: ReplayLimits) -> Receipt:
-    """Replays once; a second call for the same proposal returns the first receipt and runs nothing.
+def open_session(applier_url: str, search_path: Sequence[str], proposal_id: str) -> psycopg.Connection[Any]:
+    """The one session on production that a replay runs in, named after its proposal.
+
+    It is opened before anybody records that the replay begins: whoever finds a replay under way and no session of that
+    name (`still_running`) knows that its process is gone, or cut off from production. Production itself ends the
+    session of a host that vanished. psycopg.OperationalError when production cannot be reached.
+    """
+    conn = connect(applier_url, search_path, application=_session_name(proposal_id))
+    conn.execute("SELECT set_config('idle_session_timeout', '60s', false)")
+    return conn
+
+
+def _session_name(proposal_id: str) -> str:
+    return f"shadowdesk replay {proposal_id}"[:63]
+
+
+def replay(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: ReplayLimits) -> Receipt:
+    """Replays once, in a session of `open_session`; a second call for the same proposal returns the first receipt and
+    runs nothing.
 
     Raises Drifted, Diverged or ReplayPostponed (all rolled back), or OutcomeUnknown when the connection broke in
     COMMIT: `find_receipt` then answers.
     """
-    conn = connect(applier_url, search_path, application=f"shadowdesk replay {frozen.proposal_id}")
     try:
-        for _ in range(_RETRIES):
+        for attempt in range(_RETRIES):
             try:
-                return _once(conn, fence, frozen, limits)
+                return _once(conn, fence, frozen, limits, first=attempt == 0)
             except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
                 conn.execute("ROLLBACK")
         raise _postponed("other writers kept changing the same rows")
@@ -84,50 +110,55 @@ def replay(applier_url: str, fence: Fence, frozen: Frozen, search_path: Sequence
         if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
             raise  # not the server's answer but a fault of ours
         raise _refused(error) from None
-    finally:
-        with suppress(psycopg.Error):
-            conn.close()
 
 
-def _once(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: ReplayLimits) -> Receipt:
-    conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+#: A COMMIT that is answered must survive a crash of production; a host of ours that vanished must hold no lock.
+_BEGIN = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ;"
+    " SELECT set_config('lock_timeout', {}, true), set_config('statement_timeout', {}, true),"
+    " set_config('synchronous_commit',"
+    " regexp_replace(current_setting('synchronous_commit'), '^(off|local)$', 'on'), true),"
+    " set_config('idle_in_transaction_session_timeout', '30s', true)"
+)
+
+
+def _once(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: ReplayLimits, *, first: bool) -> Receipt:
+    timeouts = (f"{int(limits.lock_timeout_s * 1000)}ms", f"{int(limits.statement_timeout_s * 1000)}ms")
+    conn.execute(sql.SQL(_BEGIN).format(*timeouts))
     try:
-        conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{int(limits.lock_timeout_s * 1000)}ms",))
-        conn.execute(
-            "SELECT set_config('statement_timeout', %s, true)",
-            (f"{int(limits.statement_timeout_s * 1000)}ms",),
-        )
-        # A COMMIT that is answered must survive a crash of production; a host of ours that vanished must hold no lock.
-        conn.execute(
-            "SELECT set_config('synchronous_commit', 'on', true)"
-            " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-        )
-        conn.execute("SELECT set_config('idle_in_transaction_session_timeout', '30s', true)")
         try:
             receipt = _write_receipt(conn, frozen)
         except psycopg.errors.UniqueViolation:
             conn.execute("ROLLBACK")
             return _already(conn, frozen)
-        _replay_in(conn, fence, frozen)
+        changed = _replay_in(conn, fence, frozen, counted={} if first else read_counters(conn), limits=limits)
     except BaseException:
         with suppress(psycopg.Error):
             conn.execute("ROLLBACK")
         raise
     _commit(conn, frozen)
-    return receipt
+    return replace(receipt, notes=(stale_sentence(changed),)) if changed else receipt
 
 
-def _replay_in(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen) -> None:
-    """The steps between receipt and COMMIT, in the order of design 4.6."""
+def _replay_in(
+    conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, counted: Counters, limits: ReplayLimits
+) -> tuple[str, ...]:
+    """The steps between receipt and COMMIT, in the order of design 4.6; returns the rows that were only looked at and
+    changed since.
+
+    `counted`: what the session's earlier, rolled-back attempts left in Postgres' counters.
+    """
     if read_fingerprint(conn, fence.catalog.schemas) != frozen.fingerprint:
         raise _drifted([Mismatch(table="schema", key=(), column=None, how="production's definitions changed")])
     schema = f"fence_{secrets.token_hex(6)}"
     named = sorted({t for r in frozen.statements for t in r.gated.reads | r.gated.writes})
     make_fence_schema(conn, schema, fence, frozen.tenant_key, named, frozen.draws)
-    keyed = [row for row in frozen.rows if not generated_key(fence, row)]
+    keyed, generated = by_key(fence, frozen.rows)
     if mismatches := drift(conn, fence, frozen.tenant_key, keyed):
         raise _drifted(mismatches)
-    before = read_counters(conn)
+    changed = stale(conn, fence, frozen.looked)
+    if changed and limits.stale_blocks:
+        raise _stale(changed)
     for recorded, expected in zip(frozen.statements, frozen.row_counts, strict=True):
         gated = recorded.gated
         text = render(gated, dict.fromkeys(gated.reads | gated.writes, schema))
@@ -137,16 +168,18 @@ def _replay_in(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen) -> N
                 Mismatch(table="statement", key=(str(recorded.step),), column=None, how="another number of rows")
             ])  # fmt: skip
     conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    counted = difference(read_counters(conn), before)
-    if counted != dict(frozen.counters):
-        raise _diverged(_counter_mismatches(counted, frozen.counters))
+    written = difference(read_counters(conn), counted)
+    if written != dict(frozen.counters):
+        raise _diverged(_counter_mismatches(written, frozen.counters))
     ours = written_here(conn, schema)
-    generated = [row for row in frozen.rows if generated_key(fence, row)]
-    types = sorted({c.type for t in fence.tables.values() for c in t.table.columns if _clock(c.type)})
+    touched = {row.table for row in frozen.rows}
+    types = sorted({c.type for name in touched for c in fence.tables[name].table.columns if _clock(c.type)})
     clocks = clock_texts(conn, types)
-    if mismatches := divergence(conn, fence, keyed, generated, counted, clocks, ours, frozen.tenant_key):
+    walls = wall_texts(conn, types)
+    if mismatches := divergence(conn, fence, keyed, generated, written, clocks, walls, ours, frozen.tenant_key):
         raise _diverged(mismatches)
     drop_fence_schema(conn, schema)
+    return changed
 
 
 def _clock(type_name: str) -> bool:
@@ -186,7 +219,7 @@ def still_running(url: str, proposal_id: str) -> bool:
     with psycopg.connect(url, autocommit=True) as conn:
         row = conn.execute(
             "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()",
-            (f"shadowdesk replay {proposal_id}"[:63],),
+            (_session_name(proposal_id),),
         ).fetchone()
     return row is not None
 
@@ -239,6 +272,14 @@ def _drifted(mismatches: Sequence[Mismatch]) -> Drifted:
         f"Production changed since the dry run: {_listed(mismatches)}.",
         "Nothing was applied: the transaction was rolled back before any statement ran.",
         "Start a new dry run on today's rows and look at its diff.",
+    )
+
+
+def _stale(changed: Sequence[str]) -> Drifted:
+    return Drifted(
+        f"{stale_sentence(changed)} Policy stops a fix that rests on them.",
+        "Nothing was applied: the transaction was rolled back before any statement ran.",
+        "Start a new dry run on today's rows and look at them again.",
     )
 
 

@@ -6,12 +6,14 @@ Called by `replay.py` inside the replay's transaction; no value leaves this modu
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby, islice
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from shadow.catalog import Table
 from shadow.fence import Fence, FencedTable
 from shadow.predicate import Predicates, base
 
@@ -25,8 +27,9 @@ _OURS = "mod(t.xmin::text::bigint - {own} + 4294967296, 4294967296) <= {last}"
 class TouchedRow:
     """One row the rehearsal touched, cells as Postgres text in column order; None for a row that is not there.
 
-    `kinds` says per column how the after cell is compared: value, clock (equals the transaction's time) or
-    generated (drawn inside a trigger: not compared, the row is matched as one of a multiset).
+    `kinds` says per column how the after cell is compared: value, clock (equals the transaction's time), wall (a time
+    while the replay runs) or generated (drawn inside a trigger: only that there is a value; where it is of the key,
+    the row is matched as one of a multiset).
     """
 
     table: str
@@ -50,11 +53,17 @@ class Mismatch:
         return f"{where}{'.' + self.column if self.column else ''}: {self.how}"
 
 
-def generated_key(fence: Fence, row: TouchedRow) -> bool:
-    """True when the row's key was drawn inside a trigger, so production's will differ."""
-    table = fence.tables[row.table].table
-    kinds = dict(zip((c.name for c in table.columns), row.kinds, strict=True))
-    return row.before is None and any(kinds[column] == "generated" for column in table.key)
+def by_key(fence: Fence, rows: Sequence[TouchedRow]) -> tuple[list[TouchedRow], list[TouchedRow]]:
+    """Rows that production will have under the same key, and those whose key is drawn inside a trigger."""
+    keyed: list[TouchedRow] = []
+    generated: list[TouchedRow] = []
+    for table, group in groupby(rows, key=lambda row: row.table):
+        columns = [column.name for column in fence.tables[table].table.columns]
+        places = [columns.index(column) for column in fence.tables[table].table.key]
+        for row in group:
+            drawn = row.before is None and any(row.kinds[place] == "generated" for place in places)
+            (generated if drawn else keyed).append(row)
+    return keyed, generated
 
 
 def batches(rows: Sequence[TouchedRow]) -> Iterator[list[TouchedRow]]:
@@ -66,25 +75,47 @@ def batches(rows: Sequence[TouchedRow]) -> Iterator[list[TouchedRow]]:
 
 def _read(
     conn: psycopg.Connection[Any], table: FencedTable, rows: Sequence[TouchedRow], extra: sql.Composable, lock: bool
-) -> dict[int, tuple[Any, ...]]:
-    types = {c.name: c.type for c in table.table.columns}
-    keys = table.table.key
-    # literals and no parameters: a percent sign in a name is nothing but itself
-    unnested = sql.SQL(", ").join(sql.SQL("{}::text[]").format([row.key[n] for row in rows]) for n in range(len(keys)))
-    names = sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(len(keys)))
-    joined = sql.SQL(" AND ").join(
-        sql.SQL("t.{} = k.{}::{}").format(sql.Identifier(c), sql.Identifier(f"k{n}"), sql.SQL(types[c]))
-        for n, c in enumerate(keys)
-    )
+) -> list[tuple[Any, ...]]:
+    """(place in `rows` from 1, `extra`'s value, cell texts…) of the rows that are there, in the order of `rows`."""
     cells = sql.SQL(", ").join(cell_text("t", c.name, c.type) for c in table.table.columns)
     query = sql.SQL(
-        "SELECT k.ord, {extra}, {cells} FROM unnest({unnested}) WITH ORDINALITY AS k({names}, ord)"
-        " JOIN {base} AS t ON {joined} ORDER BY k.ord {lock}"
+        "SELECT k.ord, {extra}, {cells} FROM {joined} ORDER BY k.ord {lock}"
     ).format(
-        extra=extra, cells=cells, unnested=unnested, names=names, base=base(table), joined=joined,
+        extra=extra, cells=cells, joined=joined_by_key(table.table, base(table), [row.key for row in rows]),
         lock=sql.SQL("FOR UPDATE OF t") if lock else sql.SQL(""),
     )  # fmt: skip
-    return {int(found[0]) - 1: found[1:] for found in conn.execute(query).fetchall()}
+    return conn.execute(query).fetchall()
+
+
+def joined_by_key(table: Table, relation: sql.Composable, keys: Sequence[tuple[str, ...]]) -> sql.Composed:
+    """A FROM item: the rows `t` of a relation that have these keys, with their place `k.ord`, from 1."""
+    types = {c.name: c.type for c in table.columns}
+    # literals and no parameters: a percent sign in a name is nothing but itself
+    unnested = sql.SQL(", ").join(
+        sql.SQL("{}::text[]").format(array_text([key[n] for key in keys])) for n in range(len(table.key))
+    )
+    names = sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(len(table.key)))
+    joined = sql.SQL(" AND ").join(
+        sql.SQL("t.{} = k.{}::{}").format(sql.Identifier(c), sql.Identifier(f"k{n}"), sql.SQL(types[c]))
+        for n, c in enumerate(table.key)
+    )
+    return sql.SQL("unnest({}) WITH ORDINALITY AS k({}, ord) JOIN {} AS t ON {}").format(
+        unnested, names, relation, joined
+    )
+
+
+def _as_expected(found: Sequence[tuple[Any, ...]], images: Sequence[tuple[str | None, ...] | None]) -> bool:
+    """True when every image is there, with the condition asked for it true: the common case, compared at once."""
+    return len(found) == len(images) and all(row[1] is True for row in found) and [row[2:] for row in found] == images
+
+
+def _by_place(found: Sequence[tuple[Any, ...]]) -> dict[int, tuple[Any, ...]]:
+    return {int(row[0]) - 1: row[1:] for row in found}
+
+
+def array_text(values: Sequence[str]) -> str:
+    """Postgres' own spelling of a one-dimensional text array without NULLs (docs 8.15.2)."""
+    return "{" + ",".join('"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values) + "}"
 
 
 def cell_text(alias: str, column: str, type_name: str) -> sql.Composable:
@@ -103,7 +134,10 @@ def drift(conn: psycopg.Connection[Any], fence: Fence, tenant_key: str, rows: Se
     found: list[Mismatch] = []
     for batch in batches(rows):
         table = fence.tables[batch[0].table]
-        existing = _read(conn, table, batch, Predicates(fence, tenant_key).member(table, "t"), lock=True)
+        present = _read(conn, table, batch, Predicates(fence, tenant_key).member(table, "t"), lock=True)
+        if _as_expected(present, [row.before for row in batch]):
+            continue
+        existing = _by_place(present)
         for n, row in enumerate(batch):
             member, *cells = existing.get(n, (None,))
             found.extend(_compare_before(table, row, tuple(cells) if n in existing else None, member is True))
@@ -133,19 +167,25 @@ def divergence(
     generated: Sequence[TouchedRow],
     counters: Mapping[str, tuple[int, int, int]],
     clocks: Mapping[str, str],
+    walls: Mapping[str, str],
     ours: str,
     tenant_key: str,
 ) -> list[Mismatch]:
-    """Compares every touched row with its after image, who wrote it, and looks for rows nobody confirmed."""
+    """Compares every touched row with its after image, who wrote it, and looks for rows nobody confirmed.
+
+    `clocks` and `walls`: the transaction's time and the wall clock after its statements, by column type.
+    """
     found: list[Mismatch] = []
     survivors: Counter[str] = Counter()
     for batch in batches(rows):
         table = fence.tables[batch[0].table]
-        existing = _read(conn, table, batch, sql.SQL(ours), lock=False)
+        present = _read(conn, table, batch, sql.SQL(ours), lock=False)
+        survivors[table.table.name] += sum(bool(row[1]) for row in present)
+        if _as_expected(present, [row.after for row in batch]) and all(set(row.kinds) <= {"value"} for row in batch):
+            continue
+        existing = _by_place(present)
         for n, row in enumerate(batch):
-            present = existing.get(n)
-            found.extend(_compare_after(table, row, present, clocks))
-            survivors[row.table] += present is not None and bool(present[0])
+            found.extend(_compare_after(table, row, existing.get(n), clocks, walls))
     touched = Counter(row.table for row in rows)
     by_table: dict[str, list[TouchedRow]] = {}
     for row in generated:
@@ -163,17 +203,17 @@ def divergence(
 
 def written_here(conn: psycopg.Connection[Any], schema: str) -> str:
     """The condition for rows `t` of this transaction; a savepoint made in our `schema` tells its last number so far."""
-    row = conn.execute("SELECT (pg_current_xact_id()::text::numeric % 4294967296)::text").fetchone()
-    own = row[0] if row else "0"
     mark = sql.Identifier(schema, "last_savepoint")
-    with conn.transaction():
-        conn.execute(sql.SQL("CREATE TABLE {} ()").format(mark))
-        found = conn.execute(
-            "SELECT mod(xmin::text::bigint - %s::bigint + 4294967296, 4294967296) FROM pg_class"
-            " WHERE oid = %s::regclass",
-            (own, mark.as_string(conn)),
-        ).fetchone()
-    return _OURS.format(own=own, last=found[0] if found else 0)
+    # a block that may catch an error is a savepoint (Postgres docs 41.6.8), in one call to the server
+    conn.execute(sql.SQL("DO $mark$BEGIN CREATE TABLE {} (); EXCEPTION WHEN OTHERS THEN RAISE; END$mark$").format(mark))
+    row = conn.execute(
+        "SELECT own::text, mod(xmin::text::bigint - own + 4294967296, 4294967296)"
+        " FROM pg_class, (SELECT mod(pg_current_xact_id()::text::numeric, 4294967296)::bigint AS own) ours"
+        " WHERE oid = %s::regclass",
+        (mark.as_string(conn),),
+    ).fetchone()
+    own, last = row or ("0", 0)
+    return _OURS.format(own=own, last=last)
 
 
 def _added_outside(
@@ -191,7 +231,11 @@ def _added_outside(
 
 
 def _compare_after(
-    table: FencedTable, row: TouchedRow, present: tuple[Any, ...] | None, clocks: Mapping[str, str]
+    table: FencedTable,
+    row: TouchedRow,
+    present: tuple[Any, ...] | None,
+    clocks: Mapping[str, str],
+    walls: Mapping[str, str],
 ) -> list[Mismatch]:
     if (present is None) != (row.after is None):
         how = "the row would be missing" if present is None else "the row would still be there"
@@ -202,11 +246,27 @@ def _compare_after(
     if not present[0]:
         found.append(Mismatch(table=row.table, key=row.key, column=None, how="production would not have written it"))
     for column, now, then, kind in zip(table.table.columns, present[1:], row.after, row.kinds, strict=True):
-        expected = clocks.get(column.type) if kind == "clock" else then
-        if kind != "generated" and now != expected:
-            how = "would not be the transaction's time" if kind == "clock" else "would have another value"
-            found.append(Mismatch(table=row.table, key=row.key, column=column.name, how=how))
+        if unlike := _unlike(kind, now, then, clocks.get(column.type, ""), walls.get(column.type, "")):
+            found.append(Mismatch(table=row.table, key=row.key, column=column.name, how=unlike))
     return found
+
+
+def _unlike(kind: str, now: str | None, then: str | None, clock: str, wall: str) -> str | None:
+    """How production's cell is not what was confirmed; None when it is, by its kind."""
+    if kind == "generated":
+        return None if (now is None) == (then is None) else "would be drawn otherwise"
+    if kind == "wall":
+        return None if now is not None and _between(clock, now, wall) else "would not be the time of the replay"
+    if kind == "clock":
+        return None if now == clock else "would not be the transaction's time"
+    return None if now == then else "would have another value"
+
+
+def _between(earliest: str, text: str, latest: str) -> bool:
+    try:
+        return datetime.fromisoformat(earliest) <= datetime.fromisoformat(text) <= datetime.fromisoformat(latest)
+    except ValueError:  # infinity, or a year that is not ours
+        return False
 
 
 def _unconfirmed(
@@ -233,7 +293,7 @@ def _unconfirmed(
     extra = [found for found in written if tuple(found[p] for p in positions) not in known]
     timed = {place for row in generated for place, kind in enumerate(row.kinds) if kind == "clock"}
     expected = Counter(_masked(table, row.after, row.kinds, timed, clocks) for row in generated if row.after)
-    drawn = tuple("generated" if kind == "generated" else "value" for kind in generated[0].kinds)
+    drawn = tuple(kind if kind in ("generated", "wall") else "value" for kind in generated[0].kinds)
     actual = Counter(_masked(table, found, drawn, timed, clocks) for found in extra)
     if expected == actual:
         return []
@@ -247,5 +307,5 @@ def _masked(
     shown: list[Any] = []
     for place, (column, cell, kind) in enumerate(zip(table.table.columns, cells, kinds, strict=True)):
         clock = kind == "clock" or (place in timed and cell is not None and cell == clocks.get(column.type))
-        shown.append((kind,) if kind == "generated" else ("clock",) if clock else cell)
+        shown.append((kind,) if kind in ("generated", "wall") else ("clock",) if clock else cell)
     return tuple(shown)

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import pq, sql
 
 from shadow.errors import QuotaExceeded, StatementFailed, StatementRefused
+from shadow.freshness import note_looks
 from shadow.needs import DELETE, READ, WRITE
 from shadow.shadow import Shadow, gone, slot_name
 from shadow.statement import GatedStatement, render
@@ -103,6 +104,7 @@ def run_step(shadow: Shadow, gated: GatedStatement, step: int) -> Ran:
     text = render(gated, dict.fromkeys(gated.reads | gated.writes, shadow.surface))
     loaded = list(shadow.ensure(needs(shadow, gated)))
     _reserve_for(shadow, gated)
+    note_looks(shadow, gated.looks, step)
 
     def attempt() -> tuple[int, Rows | None]:
         clocks = clock_texts(shadow.role, shadow.clock_types)
@@ -123,6 +125,7 @@ def run_query(shadow: Shadow, gated: GatedStatement, limit: int) -> Ran:
     """Reads from the shadow through its surface; a cursor stops at `limit` rows, nothing is kept."""
     text = render(gated, dict.fromkeys(gated.reads, shadow.surface))
     loaded = list(shadow.ensure(needs(shadow, gated)))
+    note_looks(shadow, gated.looks, None)
 
     def attempt() -> tuple[int, Rows | None]:
         execute(shadow.role, b"DECLARE shadowdesk_query NO SCROLL CURSOR FOR " + text, gated.params)

@@ -92,6 +92,15 @@ class Pin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Look:
+    """Rows a statement looks at: those of `table` (under `alias`) that meet `condition`; all of them where it is ''."""
+
+    table: str
+    alias: str
+    condition: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class GatedStatement:
     """A statement that passed the gate: the author's text and parameters, and what was read from them.
 
@@ -115,6 +124,7 @@ class GatedStatement:
     warnings: tuple[str, ...]
     returning: bool
     overriding: tuple[int, ...] = ()
+    looks: tuple[Look, ...] = ()
 
 
 def _identifier(name: str) -> str:

@@ -20,11 +20,13 @@ from mcp_server.install import APPLIER, READER, install
 from mcp_server.production import Production, ProductionSettings
 from mcp_server.shadows import Shadows, ShadowSettings
 from mcp_server.surface import gate_surface
+from shadow.drawn import forget_drawn, rehearse_again
 from shadow.embedded import EmbeddedServer
 from shadow.fence import FenceRules
+from shadow.freshness import looked_at
 from shadow.gate import gate
 from shadow.rehearsal import Recorded, drawn, rehearse
-from shadow.replay import Frozen, Receipt, ReplayLimits, replay
+from shadow.replay import Frozen, Receipt, ReplayLimits, open_session, replay
 from shadow.replay_rows import TouchedRow
 from shadow.run import Ran, fill_pins, run_query, run_step
 from shadow.sandbox import Sandbox, SandboxLimits, new_id
@@ -139,8 +141,13 @@ class Lifecycle:
 
     def freeze(self) -> tuple[Frozen, Diff]:
         """The rehearsal and what a proposal would freeze of it."""
+        forget_drawn(self.shadow)
+        stepped = self.net()
         rehearsed = rehearse(self.shadow, self.steps)
         diff = self.net(rehearsal=True)
+        if stepped.tables_root != diff.tables_root:
+            rehearsed = rehearse_again(self.shadow, self.steps, rehearsed, self.sets)
+            diff = self.net(rehearsal=True)
         rows = frozen_rows(
             self.shadow.owner,
             table_images(self.shadow),
@@ -162,16 +169,12 @@ class Lifecycle:
             rows=touched,
             fingerprint=self.shadow.fence.catalog.fingerprint,
             changed_rows=diff.total_rows - diff.side_effects,
+            looked=looked_at(self.shadow),
         )
         return frozen, diff
 
     def replay(self, frozen: Frozen, limits: ReplayLimits | None = None) -> Receipt:
         """Production's one transaction."""
         assert self.settings.applier_url is not None
-        return replay(
-            self.settings.applier_url,
-            self.production.fence(),
-            frozen,
-            self.settings.search_path,
-            limits or ReplayLimits(),
-        )
+        with open_session(self.settings.applier_url, self.settings.search_path, frozen.proposal_id) as session:
+            return replay(session, self.production.fence(), frozen, limits or ReplayLimits())

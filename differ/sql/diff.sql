@@ -16,7 +16,7 @@ earlier AS MATERIALIZED (
 before_rows AS MATERIALIZED (
   SELECT {image_columns} FROM earlier i WHERE i.present
   UNION ALL
-  SELECT r.* FROM keys k CROSS JOIN LATERAL (SELECT {columns} FROM {pristine} r WHERE {same_key} OFFSET 0) r
+  SELECT r.* FROM keys k CROSS JOIN LATERAL (SELECT {columns} FROM {pristine} r WHERE {same_key} {per_key}) r
   WHERE NOT EXISTS (SELECT FROM earlier e WHERE {same_earlier_key})
 ),
 after_rows AS MATERIALIZED (SELECT {image_columns} FROM {image} i WHERE i.step = {step} AND i.present)
@@ -43,6 +43,15 @@ pairs AS (
   LEFT JOIN LATERAL (SELECT {cells} AS cells FROM {after} r WHERE {same_key} {per_key}) a ON true
 )
 
+-- name: pairs_of_many
+-- As pairs where the rows touched outnumber the table's pages: both tables are read once and joined by hash. OFFSET 0
+-- keeps each row's texts from being made again for every use.
+pairs AS (
+  SELECT {typed_key}, k.own, CASE WHEN b.{one} IS NOT NULL THEN {before_cells} END AS before,
+         CASE WHEN a.{one} IS NOT NULL THEN {after_cells} END AS after
+  FROM {key_rows} k LEFT JOIN {before} b ON {before_key} LEFT JOIN {after} a ON {after_key} OFFSET 0
+)
+
 -- name: pairs_of_a_sink
 -- As pairs for a table whose before side is empty. Without a key a row's own text is what was noted: equal rows are
 -- several.
@@ -55,13 +64,13 @@ pairs AS (
 -- name: table_summary
 -- Counts of one table's changed rows and the SHA-256 over their hashes in key order.
 WITH {sources}, hashed AS (
-  SELECT own, before IS NULL AS inserted, after IS NULL AS deleted, {order_texts} AS key_bytes, {row_hash} AS hash
+  SELECT own, before IS NULL AS inserted, after IS NULL AS deleted, {order_columns}{row_hash} AS hash
   FROM pairs WHERE {changed}
 )
 SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted AND NOT deleted),
        count(*) FILTER (WHERE deleted), count(*) FILTER (WHERE NOT own),
        encode(sha256(convert_to({root_head} || count(*) || ';', 'UTF8')
-                     || coalesce(string_agg(hash, ''::bytea ORDER BY key_bytes, hash), ''::bytea)), 'hex')
+                     || coalesce(string_agg(hash, ''::bytea ORDER BY {order}hash), ''::bytea)), 'hex')
 FROM hashed
 
 -- name: table_beyond_origins
@@ -129,9 +138,9 @@ SELECT coalesce(sum(({amount}
   )::numeric), 0)::text FROM {relation} AS {alias} WHERE ({condition}
   )
 
--- name: any_touched
--- Whether the notes name a touched row.
-SELECT EXISTS (SELECT FROM {touched} WHERE {picked})
+-- name: touched_count
+-- How many touched rows the notes name, and how many pages the table has (Postgres docs 9.28.7).
+ARRAY[(SELECT count(*) FROM {touched} WHERE {picked}), pg_relation_size({base}::regclass) / 8192]
 
 -- name: as_json
 -- Texts of one type as JSON text, in the order given.

@@ -87,6 +87,8 @@ def confirm(
             caller, "confirm", arguments, lambda: desk.confirm(caller, proposal_id, view.digest, typed_rows(typed))
         )
     say(f"Applied: {receipt.rows:,} rows in transaction {receipt.transaction_id} at {receipt.applied_at.isoformat()}.")
+    for note in receipt.notes:
+        say(note)
 
 
 def reject(
@@ -117,7 +119,7 @@ def say_proposal(view: "ProposalView") -> None:
     say(f"asked for: {_line(view.request)}")
     for statement in view.statements:
         say(f"statement {statement.step} ({_line(statement.reason)}): {_line(statement.text)}")
-    for sentence in (*view.beyond, *view.rehearsal_notes, *view.reasons):
+    for sentence in (*view.beyond, *view.rehearsal_notes, *view.freshness, *view.reasons):
         say(f"! {_line(sentence)}")
     say(as_text(view.diff, max_rows=len(view.diff.rows)))
     say(f"digest {view.digest}")

@@ -18,6 +18,7 @@ from mcp_server.expiring import expire_overdue
 from mcp_server.http import http_app
 from mcp_server.identity import PeopleTokens, stdio_caller, token_caller
 from mcp_server.pages import pages_app
+from mcp_server.reconciling import reconcile_unknown
 from mcp_server.server import build_server
 from mcp_server.settings import Settings
 
@@ -74,6 +75,7 @@ def housekeeping(assembly: Assembly) -> Iterator[None]:
             for what, work in (
                 ("expiring", lambda: expire_overdue(assembly.control)),
                 ("reaping", assembly.shadows.reap),
+                ("reconciling", lambda: reconcile_unknown(assembly.desk, assembly.governor)),
                 ("checkpoint", lambda: _checkpoint(assembly)),
             ):
                 try:

@@ -77,6 +77,7 @@ class ReviewShown:
     reasons: tuple[str, ...]
     beyond: tuple[str, ...]
     rehearsal_notes: tuple[str, ...]
+    freshness: tuple[str, ...]
     measures: tuple[MeasureShown, ...]
     groups: tuple[GroupShown, ...]
     turn: Turn
@@ -121,6 +122,7 @@ def review(proposal: ProposalView, diff: Diff, page: int, actions: tuple[str, ..
         reasons=_texts(proposal.reasons),
         beyond=_texts(proposal.beyond),
         rehearsal_notes=_texts(proposal.rehearsal_notes),
+        freshness=_texts(proposal.freshness),
         measures=tuple(_measure(measure) for measure in proposal.diff.measures),
         groups=groups(diff),
         turn=turn(diff.total_rows, page),

@@ -125,6 +125,7 @@ class ProposalResult(BaseModel):
     statements: tuple[StatementView, ...]
     beyond: tuple[str, ...]
     rehearsal_notes: tuple[str, ...]
+    freshness: tuple[str, ...]
     question: str | None
     verdict: str | None
     comment: str | None

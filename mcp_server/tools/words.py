@@ -103,7 +103,8 @@ def proposal(found: ProposalResult, whole: Diff) -> str:
         lines.append(neutralise(found.outcome_message, 600))
     if found.receipt:
         lines.append(f"Production applied {found.receipt.rows:,} rows at {found.receipt.applied_at.isoformat()}.")
-    lines += [neutralise(note, 400) for note in found.rehearsal_notes]
+        lines += [neutralise(note, 600) for note in found.receipt.notes]
+    lines += [neutralise(note, 400) for note in (*found.rehearsal_notes, *found.freshness)]
     lines.append(as_text(whole, max_rows=len(found.diff.rows)))
     if found.state in _WAITS:
         lines.append(f"Nothing is applied yet. A person reads and decides it here: {found.review_url}")

@@ -37,8 +37,13 @@ CREATE TABLE shadowdesk.watched (
   insertable text[] NOT NULL,
   pristine boolean NOT NULL,
   -- a key column has a drawn default: rows made by triggers then get other keys on production
-  drawn_key boolean NOT NULL
+  drawn_key boolean NOT NULL,
+  -- columns that triggers give another value each time, as two rehearsals showed: drawn, or the wall clock
+  drawn text[] NOT NULL DEFAULT '{}',
+  walls text[] NOT NULL DEFAULT '{}'
 );
+-- Keys of the rows that steps and queries (no step) looked at: the proposal tells when they changed on production since.
+CREATE TABLE shadowdesk.looked (name text NOT NULL, step smallint, key text[] NOT NULL);
 -- Values drawn for omitted columns, in the order Postgres evaluated them: those with a step come before the others.
 CREATE TABLE shadowdesk.pins (
   slot text NOT NULL,
@@ -213,6 +218,7 @@ BEGIN
     EXECUTE format('DELETE FROM shadowdesk.touched_%s WHERE step > $1 OR rehearsal', w.rel) USING number;
     EXECUTE format('DELETE FROM shadowdesk.image_%s WHERE step > $1', w.rel) USING number;
   END LOOP;
+  DELETE FROM shadowdesk.looked WHERE step > number;
   DELETE FROM shadowdesk.clocks WHERE step > number OR rehearsal;
   DELETE FROM shadowdesk.pins WHERE NOT reserved AND step > number;
   UPDATE shadowdesk.pins SET step = NULL WHERE reserved AND step > number;

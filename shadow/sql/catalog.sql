@@ -73,16 +73,23 @@ FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = A
 
 -- name: catalog_fingerprint
 -- One hash of every definition row of the app's schemas: any DDL gives some row a new xmin (system columns, Postgres docs 5.6).
-WITH app AS (SELECT oid FROM pg_namespace WHERE nspname = ANY(%(schemas)s))
+-- Numbers from 16384 on are not Postgres' own objects: what makes this a look at a few index entries.
+WITH app AS MATERIALIZED (SELECT array_agg(oid) AS oids FROM pg_namespace WHERE nspname = ANY(%(schemas)s)),
+classes AS MATERIALIZED (SELECT c.oid, c.xmin, c.relkind FROM pg_class c
+  WHERE c.oid >= 16384 AND c.relnamespace = ANY((SELECT oids FROM app)::oid[])),
+types AS MATERIALIZED (SELECT y.oid, y.xmin FROM pg_type y
+  WHERE y.oid >= 16384 AND y.typnamespace = ANY((SELECT oids FROM app)::oid[]))
 SELECT md5(string_agg(part, ';' ORDER BY part COLLATE "C")) AS fingerprint FROM (
-  SELECT 'c' || c.oid || ':' || c.xmin AS part FROM pg_class c WHERE c.relnamespace IN (SELECT oid FROM app) AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'i')
-  UNION ALL SELECT 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-    WHERE c.relnamespace IN (SELECT oid FROM app) AND c.relkind IN ('r', 'p') AND a.attnum > 0
-  UNION ALL SELECT 'k' || oid || ':' || xmin FROM pg_constraint WHERE connamespace IN (SELECT oid FROM app)
-  UNION ALL SELECT 'p' || oid || ':' || xmin FROM pg_proc WHERE pronamespace IN (SELECT oid FROM app)
-  UNION ALL SELECT 't' || t.oid || ':' || t.xmin FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-    WHERE c.relnamespace IN (SELECT oid FROM app) AND NOT t.tgisinternal
-  UNION ALL SELECT 'd' || d.oid || ':' || d.xmin FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid WHERE c.relnamespace IN (SELECT oid FROM app)
-  UNION ALL SELECT 'y' || oid || ':' || xmin FROM pg_type WHERE typnamespace IN (SELECT oid FROM app)
-  UNION ALL SELECT 'e' || e.oid || ':' || e.xmin FROM pg_enum e JOIN pg_type y ON y.oid = e.enumtypid WHERE y.typnamespace IN (SELECT oid FROM app)
+  SELECT 'c' || oid || ':' || xmin AS part FROM classes WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'i')
+  UNION ALL SELECT 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin FROM pg_attribute a
+    WHERE a.attrelid = ANY(ARRAY(SELECT oid FROM classes WHERE relkind IN ('r', 'p'))) AND a.attnum > 0
+  UNION ALL SELECT 'k' || oid || ':' || xmin FROM pg_constraint
+    WHERE oid >= 16384 AND connamespace = ANY((SELECT oids FROM app)::oid[])
+  UNION ALL SELECT 'p' || oid || ':' || xmin FROM pg_proc
+    WHERE oid >= 16384 AND pronamespace = ANY((SELECT oids FROM app)::oid[])
+  UNION ALL SELECT 't' || oid || ':' || xmin FROM pg_trigger
+    WHERE tgrelid = ANY(ARRAY(SELECT oid FROM classes)) AND NOT tgisinternal
+  UNION ALL SELECT 'd' || oid || ':' || xmin FROM pg_attrdef WHERE adrelid = ANY(ARRAY(SELECT oid FROM classes))
+  UNION ALL SELECT 'y' || oid || ':' || xmin FROM types
+  UNION ALL SELECT 'e' || oid || ':' || xmin FROM pg_enum WHERE enumtypid = ANY(ARRAY(SELECT oid FROM types))
 ) parts

@@ -1,11 +1,10 @@
 """`make bench`: measures every ratio once and writes bench.json."""
 
 import json
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from shadow.embedded import open_sandbox
+from shadow.embedded import open_sandbox, throw_away_folder
 from tests.benchmarks.branch import branches
 from tests.benchmarks.clone import clone_500k, dry_run_10k
 from tests.benchmarks.clone_memory import clone_memory
@@ -17,8 +16,8 @@ from tests.benchmarks.wide import wide
 def main() -> None:
     """Runs the benchmarks one after the other."""
     results = []
-    with tempfile.TemporaryDirectory(prefix="shadowdesk-bench-") as folder:
-        with open_sandbox(Path(folder) / "postgres") as server:
+    with throw_away_folder("shadowdesk-bench-") as folder:
+        with open_sandbox(folder / "postgres") as server:
             results.append(clone_500k(server))
             results.append(dry_run_10k(server))
             results += clone_memory(server)
@@ -28,7 +27,7 @@ def main() -> None:
             results += [replay_rows(server, rows) for rows in (10, 10_000)]
             results += wide(server)
             results += branches(server)
-        results.append(governed_call(Path(folder) / "stage"))
+        results.append(governed_call(folder / "stage"))
     Path("bench.json").write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     for result in results:
         goal = f" (goal {result.goal})" if result.goal is not None else ""

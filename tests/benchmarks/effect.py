@@ -6,9 +6,10 @@ from statistics import median
 
 import psycopg
 from deepdiff import DeepDiff
-from psycopg.conninfo import make_conninfo
 
 from shadow.embedded import EmbeddedServer
+from shadow.fence import Fence
+from shadow.replay import Frozen, ReplayLimits, open_session, replay
 from tests.benchmarks.clone import RULES, production
 from tests.benchmarks.result import Result
 from tests.lifecycle import Lifecycle, installed
@@ -72,22 +73,27 @@ def diff_100k(server: EmbeddedServer) -> Result:
 
 
 def replay_rows(server: EmbeddedServer, rows: int) -> Result:
-    """The replay's transaction against the bare one, for a statement that changes `rows` rows."""
+    """The replay's session and transaction against a connection that runs the bare one, for `rows` changed rows."""
     url = production(server, f"bench_replay_{rows}", 20_000, 21_000)
     settings = installed(url, RULES)
     statement = f"UPDATE events SET amount = amount + 1 WHERE id <= {rows}"
-    ours = []
-    for _ in range(3):
-        life = Lifecycle(settings=settings, sandbox_server=server, tenant="1")
-        life.run(statement)
-        frozen, _ = life.freeze()
-        ours.append(seconds(lambda: life.replay(frozen)))  # noqa: B023 - called at once
-        life.close()
-    applier = make_conninfo(settings.applier_url or "")
+    applier = str(settings.applier_url)
+    ours, theirs = [], []
 
     def bare() -> None:
         with psycopg.connect(applier) as conn:
             conn.execute(statement.encode())
 
-    theirs = [seconds(bare) for _ in range(3)]
+    def replayed(frozen: Frozen, fence: Fence) -> None:
+        with open_session(applier, settings.search_path, frozen.proposal_id) as session:
+            replay(session, fence, frozen, ReplayLimits())
+
+    for _ in range(5):
+        life = Lifecycle(settings=settings, sandbox_server=server, tenant="1")
+        life.run(statement)
+        frozen, _ = life.freeze()
+        fence = life.production.fence()
+        ours.append(seconds(lambda: replayed(frozen, fence)))  # noqa: B023 - called at once
+        theirs.append(seconds(bare))
+        life.close()
     return Result.of(f"replay of {rows} changed rows / the bare transaction", median(ours), median(theirs), 2.0, "s")

@@ -44,7 +44,7 @@ POINTS: dict[str, Point] = {
     "before the yes is used": _control(_USED, "before"),
     "the yes is used, answer lost": _control(b"COMMIT", "after", _USED, lost=True),
     "the yes is used, replay not begun": _control(b"FROM control.proposal_rows", "before"),
-    "before the replay connects": _production(b"shadowdesk replay", "before", nth=2),
+    "before the replay begins": _production(b"BEGIN ISOLATION LEVEL", "before"),
     "before the receipt": _production(_RECEIPT, "before"),
     "after the receipt": _production(_RECEIPT, "after"),
     "before the fence": _production(b"CREATE SCHEMA", "before"),
