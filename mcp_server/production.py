@@ -14,7 +14,9 @@ from mcp_server.errors import ConfigurationInvalid
 from mcp_server.views import TenantHit
 from shadow.catalog import read_catalog, read_fingerprint
 from shadow.errors import SandboxUnavailable, TenantNotFound
-from shadow.fence import Fence, FenceInvalid, FenceRules, build_fence
+from shadow.fence import Fence, FenceRules, build_fence
+from shadow.links import FenceInvalid
+from shadow.owners import owners
 from shadow.predicate import base
 from shadow.session import connect
 
@@ -113,22 +115,13 @@ class Production:
         return found
 
     def _owner(self, fence: Fence, table_name: str, column: str, value: str) -> str | None:
-        """Walks the first path up to the tenant column."""
-        name, joins, aliases = table_name, [], 0
-        start = sql.SQL("{} AS a0").format(base(fence.tables[name]))
-        while fence.tables[name].paths:
-            fk = fence.tables[name].paths[0]
-            on = sql.SQL(" AND ").join(
-                sql.SQL("{} = {}").format(sql.Identifier(f"a{aliases + 1}", p), sql.Identifier(f"a{aliases}", c))
-                for c, p in zip(fk.columns, fk.parent_columns, strict=True)
-            )
-            name, aliases = fk.parent, aliases + 1
-            joins.append(
-                sql.SQL(" JOIN {} AS {} ON {}").format(base(fence.tables[name]), sql.Identifier(f"a{aliases}"), on)
-            )
-        query = sql.SQL("SELECT DISTINCT {}::text FROM {}{} WHERE {} = %s::{} LIMIT 2").format(
-            sql.Identifier(f"a{aliases}", str(fence.tables[name].tenant_column)), start, sql.SQL("").join(joins),
-            sql.Identifier("a0", column), sql.SQL(fence.tables[table_name].table.column(column).type),
+        """The one tenant that the rows with this value lead to; None when there is none, or more than one."""
+        table = fence.tables[table_name]
+        query = sql.SQL(
+            "SELECT DISTINCT o.owner FROM {} AS t CROSS JOIN LATERAL ({}) AS o WHERE {} = %s::{} LIMIT 2"
+        ).format(
+            base(table), owners(fence, table, "t"), sql.Identifier("t", column),
+            sql.SQL(table.table.column(column).type),
         )  # fmt: skip
         with self.reader() as conn:
             try:

@@ -193,6 +193,10 @@ def _expressions(document: Mapping[str, Any], fence: Fence) -> Iterator[tuple[st
     for name, table in fence.tables.items():
         if table.when:
             yield f"The condition of {name}", _query(name, table.when, "true")
+        for link in table.declared:
+            if link.when:
+                over = link.lookup.parent if link.lookup else name
+                yield f"The condition of a link of {name}", _query(over, link.when, "true")
 
 
 def _query(table: str, *expressions: str) -> str:

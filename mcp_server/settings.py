@@ -38,6 +38,7 @@ from mcp_server.settings_sections import (
     ToolsSection,
 )
 from shadow.fence import FenceRules, TableRule
+from shadow.links import via_from
 
 ENV_PREFIX = "SHADOWDESK_"
 CONFIG_VARIABLE = "SHADOWDESK_CONFIG"
@@ -129,7 +130,10 @@ class Settings(BaseSettings):
             label=fence.label or None,
             tenant_column=fence.tenant_column or None,
             tables={
-                name: TableRule(**{key: value for key, value in dict(table).items() if key in names})
+                name: TableRule(
+                    **{key: value for key, value in dict(table).items() if key in names and key != "via"},
+                    via=via_from(table.model_dump()["via"]),
+                )
                 for name, table in fence.tables.items()
             },
         )

@@ -48,16 +48,25 @@ class ControlSection(Section):
     audit_url: SecretStr = SecretStr("")
 
 
+class LinkSection(Section):
+    """One declared link: `to` is `column -> table.column`; `lookup` names the reference table that `when` speaks of."""
+
+    to: str = Field(min_length=1)
+    when: str | None = Field(default=None, min_length=1)
+    lookup: str | None = Field(default=None, min_length=1)
+
+
 class TableSection(Section):
     """One correction of the derived fence."""
 
     fence_class: Literal["direct", "reached", "shared", "sink", "outside"] | None = Field(default=None, alias="class")
     column: str | None = None
-    via: str | None = None
+    via: str | tuple[str | LinkSection, ...] | None = None
     rows: Literal["all", "referenced"] | None = None
     surface: bool | None = None
     actor_columns: tuple[str, ...] = ()
     when: str | None = None
+    null_tenant: Literal["everybody"] | None = None
 
 
 class FenceSection(Section):

@@ -35,7 +35,7 @@ def clone_table(
     if table.fence_class == SINK:
         return 0
     columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in table.table.columns if not c.generated)
-    condition = Predicates(fence, tenant_key).member(table, "t")
+    condition = Predicates(fence, tenant_key).readable(table, "t")
     read = sql.SQL("COPY (SELECT {} FROM {} AS t WHERE {}) TO STDOUT").format(columns, base(table), condition)
     write = sql.SQL("COPY {} ({}) FROM STDIN").format(base(table), columns)
     bulk = table.table.kind != "p" and table.table.estimated_rows >= _BULK_ROWS

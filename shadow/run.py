@@ -242,6 +242,18 @@ def _two_makers(table: str) -> StatementRefused:
     )
 
 
+def _for_everybody(table: str) -> StatementRefused:
+    return StatementRefused(
+        f"The statement, a cascade or a trigger would write rows of {table} that have no tenant and are for everybody.",
+        "It was rolled back: nothing was kept.",
+        "Narrow the statement to the tenant's own rows; rows for everybody can be read here, not written.",
+    )
+
+
+#: What the bookkeeping's own functions refuse, by SQLSTATE.
+_REFUSALS: Mapping[str, Callable[[str], StatementRefused]] = {
+    "SD003": _no_key, "SD004": _two_makers, "SD005": _for_everybody,
+}  # fmt: skip
 _WORDS: Mapping[str, str] = {
     "23502": "a required column would be empty",
     "23503": "a row it refers to is missing, or a row that others refer to would go",
@@ -264,9 +276,9 @@ def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
     with suppress(psycopg.Error):
         if shadow.role.closed or error.sqlstate is None:
             return gone()
-    if error.sqlstate in ("SD003", "SD004"):
-        table = str(error.diag.message_primary)
-        return _no_key(table) if error.sqlstate == "SD003" else _two_makers(table)
+    refusal = _REFUSALS.get(str(error.sqlstate))
+    if refusal is not None:
+        return refusal(str(error.diag.message_primary))
     if error.sqlstate in ("53100", "53200", "53400", "54000"):
         return QuotaExceeded("The statement needs more room than a shadow has.", "Nothing was kept.", "Narrow it down.")
     why = _WORDS.get(str(error.sqlstate), "Postgres refused it")

@@ -76,6 +76,8 @@ def watch(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
         _add_capture(conn, table, oid, event, op, transition, referencing)
     if key and not partitioned:
         _add_key_capture(conn, table, oid)
+    if table.everybody:
+        _refuse_everybody(conn, table, oid)
 
 
 def own(kind: str, oid: int) -> sql.Identifier:
@@ -143,6 +145,21 @@ def _add_key_capture(conn: psycopg.Connection[Any], table: FencedTable, oid: int
             sql.Identifier("shadowdesk_capture_key"), base(table), changed, function
         )
     )
+
+
+def _refuse_everybody(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
+    """Rows without a tenant are for everybody: no statement, cascade or trigger may write one."""
+    function = own("everybody", oid)
+    refusal = "RAISE EXCEPTION '%', {} USING ERRCODE = 'SD005';"
+    _make_function(conn, table, function, sql.SQL(refusal).format(sql.Literal(table.table.name)))
+    for event, rows in (("insert", ("new",)), ("update", ("old", "new")), ("delete", ("old",))):
+        nulls = [sql.SQL("{} IS NULL").format(sql.Identifier(row, str(table.tenant_column))) for row in rows]
+        conn.execute(
+            sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH ROW WHEN ({}) EXECUTE FUNCTION {}()").format(
+                sql.Identifier(f"shadowdesk_everybody_{event}"), sql.SQL(event.upper()), base(table),
+                sql.SQL(" OR ").join(nulls), function,
+            )
+        )  # fmt: skip
 
 
 def _make_function(

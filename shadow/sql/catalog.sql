@@ -96,7 +96,7 @@ classes AS MATERIALIZED (SELECT c.oid, c.xmin, c.relkind FROM pg_class c
   WHERE c.oid >= 16384 AND c.relnamespace = ANY((SELECT oids FROM app)::oid[])),
 types AS MATERIALIZED (SELECT y.oid, y.xmin FROM pg_type y
   WHERE y.oid >= 16384 AND y.typnamespace = ANY((SELECT oids FROM app)::oid[]))
-SELECT md5(string_agg(part, ';' ORDER BY part)) AS fingerprint FROM (
+SELECT md5(string_agg(part, ';' ORDER BY part COLLATE "C")) AS fingerprint FROM (
   SELECT 'c' || oid || ':' || xmin AS part FROM classes WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'i')
   UNION ALL SELECT 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin FROM pg_attribute a
     WHERE a.attrelid = ANY(ARRAY(SELECT oid FROM classes WHERE relkind IN ('r', 'p'))) AND a.attnum > 0
