@@ -204,7 +204,9 @@ def _listed(tool: ToolSpec) -> Tool:
 
 def _auth(settings: Settings) -> AuthSettings:
     values: Mapping[str, Any] = {
-        "issuer_url": settings.pages.base_url.rstrip("/"),
+        # A text: an address object would get a slash at its end, and issuers are compared exactly (RFC 8414).
+        "issuer_url": settings.oauth.issuer if settings.oauth else settings.pages.base_url.rstrip("/"),
+        "required_scopes": list(settings.oauth.scopes) if settings.oauth and settings.oauth.scopes else None,
         "resource_server_url": mcp_resource(settings),
         "validate_token_resource": True,
     }

@@ -28,6 +28,7 @@ from mcp_server.settings_sections import (
     FenceSection,
     GateSection,
     MeasureSection,
+    OAuthSection,
     PagesSection,
     PersonSection,
     PolicySection,
@@ -52,7 +53,9 @@ DEFAULT_ROLES: Mapping[str, RoleSection] = {
         confirm=("self", "second", "engineer"),
     ),
     "qa": RoleSection(permissions=("dry_run.list", "dry_run.diff", "recording.*")),
-    "operator": RoleSection(permissions=("dry_run.list", "dry_run.diff", "shadow.inspect", "sandbox.*", "audit.read")),
+    "operator": RoleSection(
+        permissions=("dry_run.list", "dry_run.diff", "shadow.inspect", "sandbox.*", "audit.read", "token.*")
+    ),
 }
 
 
@@ -84,6 +87,7 @@ class Settings(BaseSettings):
     gate: GateSection = GateSection()
     roles: Mapping[str, RoleSection] = DEFAULT_ROLES
     people: Mapping[str, PersonSection] = {}
+    oauth: OAuthSection | None = None
     stdio: StdioSection = StdioSection()
     policy: PolicySection = PolicySection()
     pages: PagesSection = PagesSection()
@@ -112,6 +116,9 @@ class Settings(BaseSettings):
         tokens = [person.token_sha256 for person in self.people.values() if person.token_sha256]
         if len(tokens) != len(set(tokens)):
             raise ValueError("people: two people have the same token_sha256")
+        subjects = [person.subject for person in self.people.values() if person.subject]
+        if len(subjects) != len(set(subjects)):
+            raise ValueError("people: two people have the same subject")
         if self.stdio.person is not None and self.stdio.person not in self.people:
             raise ValueError(f"stdio.person: there is no person {self.stdio.person!r} in [people]")
         for index, rule in enumerate(self.policy.rules):

@@ -12,6 +12,12 @@ Right = Literal["self", "second", "engineer"]
 Pattern = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_]*(\.[a-z0-9_]+)*(\.\*)?)$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{64}$", to_lower=True)]
 Seconds = Annotated[int, Field(gt=0)]
+#: https, or http on this machine only: keys that arrive over a plain network prove nothing.
+WebAddress = Annotated[
+    str, StringConstraints(pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])[^?#@\s]*$")
+]
+#: Asymmetric signatures only: with a shared secret, whoever verifies could also sign.
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
 class Section(BaseModel):
@@ -96,11 +102,24 @@ class RoleSection(Section):
 
 
 class PersonSection(Section):
-    """One person: a role, and hashes of the token (MCP) and of the personal key (terminal)."""
+    """One person: a role, what the identity provider calls them, hashes of a token (MCP) and of the personal key."""
 
     role: str
+    subject: str | None = Field(default=None, min_length=1, max_length=255)
     token_sha256: Sha256 | None = None
     confirm_key_sha256: Sha256 | None = None
+
+
+class OAuthSection(Section):
+    """The identity provider whose access tokens open `/mcp`; `people.X.subject` names its people."""
+
+    issuer: WebAddress
+    jwks_url: WebAddress
+    audience: str | None = None
+    algorithms: tuple[Algorithm, ...] = Field(default=("RS256", "ES256"), min_length=1)
+    scopes: tuple[Annotated[str, StringConstraints(pattern=r"^[!#-\[\]-~]+$")], ...] = ()
+    refresh_s: Seconds = 300
+    keys_max_age_s: Seconds = 86_400
 
 
 class StdioSection(Section):
