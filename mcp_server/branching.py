@@ -78,6 +78,8 @@ class Branching:
         def work(shadow: Shadow, _steps: list[Statement]) -> list[str]:
             preload(shadow, statement)
             gated = self._dry_runs.recorded(shadow, [statement])[0].gated
+            if statement.tool is None:
+                self._dry_runs.scope.require_writes(caller, gated)
             ran = run_step(shadow, gated, statement.step)
             self._dry_runs.record(
                 dry_run, shadow, gated, statement.step, ran, statement.reason, statement.tool, statement.arguments

@@ -106,14 +106,15 @@ class Proposing:
         )
 
     def _store(self, dry_run: DryRun, shadow: Shadow, rehearsal: Rehearsal, note: str) -> str:
-        verdict = self._policy.decide(rehearsal.diff)
         now = datetime.now(UTC)
+        frozen = _frozen(shadow, rehearsal)
+        verdict = self._policy.decide(rehearsal.diff, frozen["classes"], now)
         proposal = Proposal(
             id=f"pr_{new_id()}", dry_run_id=dry_run.id, digest=digest(rehearsal.header, rehearsal.diff.tables_root),
-            header=rehearsal.header, frozen=_frozen(shadow, rehearsal), diff=rehearsal.diff.to_json(),
+            header=rehearsal.header, frozen=frozen, diff=rehearsal.diff.to_json(),
             decision=verdict.decision, reasons=tuple(verdict.reasons), rows=_typed_rows(rehearsal.diff),
-            state="pending",
-            note=note, created_at=now, expires_at=now + timedelta(seconds=self._ttl_s),
+            state="pending", note=note, policy_version=self._policy.version, created_at=now,
+            expires_at=now + timedelta(seconds=self._ttl_s),
         )  # fmt: skip
         self._control.create_proposal(proposal, self._frozen_rows(shadow, rehearsal.set_columns))
         return proposal.id
@@ -145,9 +146,10 @@ class Proposing:
     def list_proposals(self, caller: Caller) -> list[ProposalView]:
         """Proposals that wait for somebody, newest first: the caller's own, all of them for those who answer."""
         found = []
-        for dry_run in self._control.list_dry_runs(
-            state=None, rep=None if self._dry_runs.sees_all(caller) else caller.name, limit=100
-        ):
+        rep = None if self._dry_runs.scope.sees_all(caller) else caller.name
+        listed = self._control.list_dry_runs(state=None, rep=rep, limit=100)
+        tenants = self._dry_runs.scope.tenants(caller, (dry_run.tenant_key for dry_run in listed))
+        for dry_run in (one for one in listed if one.tenant_key in tenants):
             latest = self._control.latest_proposal(dry_run.id)
             if latest is not None:
                 found.append(self.view(latest, dry_run))
@@ -234,6 +236,7 @@ def _frozen(shadow: Shadow, rehearsal: Rehearsal) -> dict[str, Any]:
         "draws": {slot: list(values) for slot, values in rehearsal.draws.items()},
         "fingerprint": shadow.fence.catalog.fingerprint,
         "notes": list(rehearsal.notes),
+        "classes": {t.table: shadow.fence.tables[t.table].fence_class for t in rehearsal.diff.tables},
         "generated": {images.table: sorted(images.generated) for images in table_images(shadow) if images.generated},
         "columns": {images.table: [[c.name, c.type] for c in images.columns] for images in table_images(shadow)},
         "set_columns": sorted(list(pair) for pair in rehearsal.set_columns),

@@ -48,6 +48,7 @@ DEFAULT_CONFIG = Path("shadowdesk.toml")
 DEFAULT_ROLES: Mapping[str, RoleSection] = {
     "intern": RoleSection(permissions=("dry_run.*",)),
     "rep": RoleSection(permissions=("dry_run.*",), confirm=("self",)),
+    "senior_rep": RoleSection(permissions=("dry_run.*",), confirm=("self", "second")),
     "engineer": RoleSection(
         permissions=("dry_run.*", "shadow.inspect", "recording.*", "audit.read"),
         confirm=("self", "second", "engineer"),
