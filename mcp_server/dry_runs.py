@@ -6,6 +6,7 @@ Part of the desk; `proposing.py` and `confirming.py` hold the verbs after the di
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from differ.measures import Measure, measure_total
@@ -16,9 +17,10 @@ from mcp_server.control.store import ControlStore
 from mcp_server.errors import NotFound, WrongState
 from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
+from mcp_server.masking import Masking
 from mcp_server.permissions import Permissions
 from mcp_server.production import Production, surface_tables
-from mcp_server.recorded import limits_for, preload, query_result, statement_view, thaw, warnings_of
+from mcp_server.recorded import drawn_in, limits_for, pins_of, preload, query_result, statement_view, thaw, warnings_of
 from mcp_server.scope import Scope
 from mcp_server.shadows import Shadows
 from mcp_server.surface import describe, gate_surface
@@ -65,6 +67,7 @@ class DryRuns:
         self.shadows = shadows
         self.control = control
         self.scope = Scope(permissions, production)
+        self.masking = Masking(permissions, control)
 
     # ------------------------------------------------------------------------------------------------ looking
 
@@ -75,7 +78,7 @@ class DryRuns:
     def describe_tables(self, caller: Caller, tables: list[str] | None = None) -> list[TableDescription]:
         """The surface's tables and columns; names that are not on it are left out."""
         fence = self.production.fence()
-        return describe(fence, surface_tables(fence, tables))
+        return self.masking.describe(caller, describe(fence, surface_tables(fence, tables)))
 
     def list_dry_runs(self, caller: Caller, state: str | None = None, limit: int = 20) -> list[DryRunView]:
         """The newest dry runs first: a rep sees their own, those who answer or inspect see all."""
@@ -87,7 +90,8 @@ class DryRuns:
     def statements(self, caller: Caller, dry_run_id: str) -> list[StatementView]:
         """The kept statements of a dry run, as recorded."""
         self.visible(caller, dry_run_id)
-        return [statement_view(s) for s in self.control.statements(dry_run_id)]
+        shown = self.masking.of(caller, dry_run_id).statement
+        return [shown(statement_view(s)) for s in self.control.statements(dry_run_id)]
 
     # ------------------------------------------------------------------------------------------------ clone
 
@@ -97,6 +101,7 @@ class DryRuns:
         """Clones the tenant (rows on first need) into a shadow. Raises TenantNotFound, QuotaExceeded."""
         hit = self.production.tenant(tenant)
         self.scope.require_tenant(caller, hit.key)
+        self.masking.check(self.production.fence)
         shadow, mirror = self.shadows.start(hit.key, progress)
         now = datetime.now(UTC)
         dry_run = DryRun(
@@ -122,7 +127,8 @@ class DryRuns:
         def work(shadow: Shadow, _steps: list[Statement]) -> Ran:
             gated = gate(sql, tuple(params), self.surface(shadow), query=True, limits=self.settings.gate_limits)
             self.scope.set_timeout(caller, shadow)
-            return run_query(shadow, gated, limit)
+            schemas = partial(self.masking.of(caller, dry_run_id).schemas, shadow, gated)
+            return run_query(shadow, gated, limit, schemas)
 
         return query_result(self.on_shadow(dry_run, work).rows)
 
@@ -142,11 +148,13 @@ class DryRuns:
         Raises StatementRefused (nothing ran), StatementFailed (rolled back), QuotaExceeded, WrongState.
         """
         dry_run = self.editable(caller, dry_run_id)
+        masks = self.masking.of(caller, dry_run_id)
 
         def work(shadow: Shadow, steps: list[Statement]) -> StepResult:
             gated = gate(sql, tuple(params), self.surface(shadow), limits=limits_for(self.settings.gate_limits, tool))
             if tool is None:
                 self.scope.require_writes(caller, gated)
+            masks.check(gated, self.surface(shadow), tool)
             gated = fill_pins(shadow, gated)
             self.scope.set_timeout(caller, shadow)
             step = steps[-1].step + 1 if steps else 1
@@ -159,7 +167,7 @@ class DryRuns:
                 step=step, row_count=ran.row_count, diff=diff, warnings=warnings_of(gated, ran), rows=rows
             )
 
-        return self.on_shadow(dry_run, work)
+        return masks.step(self.on_shadow(dry_run, work))
 
     def _kept_or_undone(self, caller: Caller, shadow: Shadow, gated: GatedStatement, step: int) -> Diff:
         """The step's diff; a step that changed more rows than the caller's may is taken back."""
@@ -176,19 +184,12 @@ class DryRuns:
         tool: str | None, arguments: dict[str, Any] | None,
     ) -> None:  # fmt: skip
         """Keeps a step that has run, with what it drew; one that cannot be kept is taken back."""
-        drawn = shadow.owner.execute(
-            "SELECT slot, array_agg(value ORDER BY ordinal) FROM shadowdesk.pins WHERE step = %s GROUP BY slot",
-            (step,),
-        ).fetchall()
+        drawn = drawn_in(shadow, step)
         try:
             self.control.add_statement(
                 Statement(
                     dry_run_id=dry_run.id, step=step, text=gated.text, params=gated.params,
-                    pins=tuple(
-                        {"start": p.start, "end": p.end, "function": p.function, "type": p.type, "value": p.value}
-                        for p in gated.pins
-                    ),
-                    defaults={slot: list(values) for slot, values in drawn},
+                    pins=pins_of(gated), defaults=drawn,
                     kind=gated.kind, reason=reason, tool=tool, arguments=arguments, row_count=ran.row_count,
                     warnings=warnings_of(gated, ran), ran_at=datetime.now(UTC),
                 )
@@ -249,7 +250,7 @@ class DryRuns:
                 return self._step_diff(shadow, step, sets, page_start, page_size)
             return self.net(shadow, sets, page_start, page_size)
 
-        return self.on_shadow(dry_run, work)
+        return self.masking.of(caller, dry_run_id).diff(self.on_shadow(dry_run, work))
 
     def net(
         self,
@@ -345,12 +346,14 @@ class DryRuns:
         """
         try:
             shadow = self.shadows.get(dry_run.id, dry_run.shadow_id, dry_run.tenant_key, dry_run.fence_hash)
+            shadow.quiet = self.masking.configured
             with shadow.alone():
                 return work(shadow, self.control.statements(dry_run.id))
         except (ShadowExpired, SnapshotGone):
             if dry_run.state not in ("open", "proposed", "escalated"):
                 raise
             shadow = self.rebuild(dry_run)
+            shadow.quiet = self.masking.configured
             with shadow.alone():
                 return work(shadow, self.control.statements(dry_run.id))
 
@@ -367,6 +370,7 @@ class DryRuns:
             )
         self.shadows.drop(dry_run.id, dry_run.shadow_id)
         shadow, mirror = self.shadows.start(dry_run.tenant_key)
+        shadow.quiet = self.masking.configured
         try:
             for statement in self.control.statements(dry_run.id):
                 preload(shadow, statement)

@@ -81,6 +81,7 @@ class Role:
     permissions: tuple[str, ...] = ()
     confirm: frozenset[str] = frozenset()
     sees_masked: bool = False
+    masked: tuple[str, ...] = ()
     limits: RoleLimits = RoleLimits()
 
 
@@ -100,6 +101,7 @@ class Permissions:
                     permissions=one.permissions,
                     confirm=frozenset(one.confirm),
                     sees_masked=one.sees_masked,
+                    masked=(*settings.masking.columns, *one.masked),
                     limits=RoleLimits(**dict(one.limits)),
                 )
                 for name, one in settings.roles.items()
@@ -134,6 +136,15 @@ class Permissions:
         """Whether people of the role see masked values on pages; a model never does."""
         known = self._roles.get(role)
         return known is not None and known.sees_masked
+
+    def masked(self, role: str) -> tuple[str, ...]:
+        """Patterns of the columns whose values are masked for the role; all of them for a role that is not there."""
+        known = self._roles.get(role)
+        return known.masked if known else ("*.*",)
+
+    def all_masked(self) -> frozenset[str]:
+        """The patterns of all roles."""
+        return frozenset(pattern for role in self._roles.values() for pattern in role.masked)
 
     def _by_confirm(self, role: Role, permission: str) -> Decision:
         if role.confirm:

@@ -17,7 +17,7 @@ from mcp_server.settings_sections import Decision
 STRICTNESS: tuple[Decision, ...] = ("self", "second", "engineer", "nobody")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 #: The sections of the configuration that its version is about.
-POLICY_PART = {"roles", "policy", "measures", "gate"}
+POLICY_PART = {"roles", "policy", "measures", "masking", "gate"}
 _WHO = {
     "self": "the rep may confirm",
     "second": "a second person confirms",

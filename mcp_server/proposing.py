@@ -4,7 +4,7 @@ Called by the desk's callers after the diff and before the confirmation.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -133,7 +133,13 @@ class Proposing:
         """One proposal as it stands; a dry run's id finds its latest. Raises NotFound."""
         record = self._find(proposal_id)
         dry_run = self._dry_runs.visible(caller, record.dry_run_id)
-        return self.view(record, dry_run)
+        return self.masked(caller, self.view(record, dry_run))
+
+    def masked(self, caller: Caller, view: ProposalView) -> ProposalView:
+        """The proposal as this caller may see it."""
+        masks = self._dry_runs.masking.of(caller, view.dry_run_id)
+        statements = tuple(masks.statement(one) for one in view.statements)
+        return replace(view, diff=masks.diff(view.diff), statements=statements)
 
     def _find(self, proposal_id: str) -> Proposal:
         if proposal_id.startswith("dr_"):
@@ -152,7 +158,7 @@ class Proposing:
         for dry_run in (one for one in listed if one.tenant_key in tenants):
             latest = self._control.latest_proposal(dry_run.id)
             if latest is not None:
-                found.append(self.view(latest, dry_run))
+                found.append(self.masked(caller, self.view(latest, dry_run)))
         return found
 
     def escalate(self, caller: Caller, dry_run_id: str, question: str) -> ProposalView:

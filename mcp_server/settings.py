@@ -27,6 +27,7 @@ from mcp_server.settings_sections import (
     ControlSection,
     FenceSection,
     GateSection,
+    MaskingSection,
     MeasureSection,
     OAuthSection,
     PagesSection,
@@ -86,6 +87,7 @@ class Settings(BaseSettings):
     control: ControlSection = ControlSection()
     measures: Mapping[str, MeasureSection] = {}
     gate: GateSection = GateSection()
+    masking: MaskingSection = MaskingSection()
     roles: Mapping[str, RoleSection] = DEFAULT_ROLES
     people: Mapping[str, PersonSection] = {}
     oauth: OAuthSection | None = None

@@ -22,6 +22,8 @@ Right = Literal["self", "second", "engineer"]
 Pattern = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_]*(\.[a-z0-9_]+)*(\.\*)?)$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{64}$", to_lower=True)]
 Seconds = Annotated[int, Field(gt=0)]
+#: `users.email`, `*.phone` or `users.*`.
+ColumnPattern = Annotated[str, StringConstraints(pattern=r"^[^.]+(\.[^.]+)*\.[^.]+$")]
 Name = Annotated[str, StringConstraints(min_length=1)]
 #: https, or http on this machine only: keys that arrive over a plain network prove nothing.
 WebAddress = Annotated[
@@ -104,6 +106,12 @@ class GateSection(Section):
     max_bytes: int = Field(default=65_536, gt=0)
 
 
+class MaskingSection(Section):
+    """Columns whose values no model is shown."""
+
+    columns: tuple[ColumnPattern, ...] = ()
+
+
 class RoleLimitsSection(Section):
     """What narrows a role's permissions further; a key that is left out narrows nothing."""
 
@@ -120,6 +128,7 @@ class RoleSection(Section):
     permissions: tuple[Pattern, ...] = ()
     confirm: tuple[Right, ...] = ()
     sees_masked: bool = False
+    masked: tuple[ColumnPattern, ...] = ()
     limits: RoleLimitsSection = RoleLimitsSection()
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, RowMapping, func, insert, select, update
 
 from mcp_server.control.connections import transaction
 from mcp_server.control.records import PersonalToken
-from mcp_server.control.tables import PERSONAL_TOKENS
+from mcp_server.control.tables import MASK_SECRET, PERSONAL_TOKENS
 
 _TOKENS = PERSONAL_TOKENS.c
 
@@ -55,6 +55,17 @@ class PersonalTokenTable:
             values = {"revoked_at": func.now(), "revoked_by": revoked_by}
             row = connection.execute(done.values(values).returning(*_TOKENS)).mappings().one_or_none()
         return _record(row) if row else None
+
+
+class MaskSecretTable:
+    """The one secret that the keys of masks are derived from."""
+
+    _engine: Engine
+
+    def mask_secret(self) -> bytes:
+        """32 bytes, made by the migration."""
+        with transaction(self._engine) as connection:
+            return bytes(connection.execute(select(MASK_SECRET.c.secret)).scalar_one())
 
 
 def _record(row: RowMapping) -> PersonalToken:

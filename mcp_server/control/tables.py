@@ -5,10 +5,12 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Identity,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -103,4 +105,9 @@ PERSONAL_TOKENS = Table(
     "personal_tokens", METADATA,
     _text("id", key=True), _text("token_sha256"), _text("person"), _text("role"), _text("label"), _text("issued_by"),
     _time("created_at"), _time("expires_at"), _time("revoked_at", null=True), _text("revoked_by", null=True),
+)  # fmt: skip
+
+MASK_SECRET = Table(
+    "mask_secret", METADATA,
+    Column("one", Boolean, primary_key=True), Column("secret", LargeBinary, nullable=False),
 )  # fmt: skip

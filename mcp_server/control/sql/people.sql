@@ -24,6 +24,15 @@ CREATE TRIGGER once BEFORE UPDATE ON control.personal_tokens FOR EACH ROW
 GRANT SELECT, INSERT ON control.personal_tokens TO shadowdesk_control;
 GRANT UPDATE (revoked_at, revoked_by) ON control.personal_tokens TO shadowdesk_control;
 
+-- What the keys of masks are derived from: one secret, 244 random bits, the same for every replica.
+CREATE TABLE control.mask_secret (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  secret bytea NOT NULL CHECK (length(secret) = 32)
+);
+INSERT INTO control.mask_secret (secret)
+  VALUES (decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex'));
+GRANT SELECT ON control.mask_secret TO shadowdesk_control;
+
 -- Which policy a proposal was judged by: a SHA-256 over the policy part of the configuration; NULL before this column.
 ALTER TABLE control.proposals ADD COLUMN policy_version text CHECK (policy_version ~ '^[0-9a-f]{64}$');
 CREATE TRIGGER kept_policy BEFORE UPDATE OF policy_version ON control.proposals

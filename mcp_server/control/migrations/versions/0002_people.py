@@ -1,4 +1,4 @@
-"""Personal tokens, and the version of the policy that each proposal was judged by."""
+"""Personal tokens, the secret behind masks, and the version of the policy that each proposal was judged by."""
 
 import psycopg
 from alembic import op
