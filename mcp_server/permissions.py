@@ -19,6 +19,7 @@ PERMISSION_OF: Mapping[str, str] = {
     "show_diff": "dry_run.diff",
     "propose": "dry_run.propose",
     "proposal_status": "dry_run.diff",
+    "open_review": "dry_run.diff",
     "escalate": "dry_run.escalate",
     "revert": "dry_run.revert",
     "compare_dry_runs": "dry_run.diff",

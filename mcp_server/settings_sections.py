@@ -209,6 +209,8 @@ class PagesSection(Section):
     login_ttl_s: Seconds = 300
     session_ttl_s: Seconds = 28_800
     confirmation_ttl_s: Seconds = 86_400
+    elicit: bool = False
+    elicit_s: Seconds = 45
 
 
 class ToolsSection(Section):

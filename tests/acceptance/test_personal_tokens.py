@@ -17,22 +17,34 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from mcp_server.demo.stage import Stage, staged
+from tests.acceptance.identity_provider import ISSUER, IdentityProvider, identity_provider
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with staged(tmp_path_factory.mktemp("tokens")) as stage:
         text = stage.config.read_text()
-        stage.config.write_text(text.replace('"audit.read"]', '"audit.read", "token.*"]'))
+        stage.config.write_text(
+            text.replace('"audit.read"]', '"audit.read", "token.*"]').replace(
+                "[people.rep]", '[people.rep]\nsubject = "provider|rep"'
+            )
+        )
         yield stage
 
 
 @pytest.fixture(scope="module")
-def mcp_url(stage: Stage) -> Iterator[str]:
+def provider() -> Iterator[IdentityProvider]:
+    with identity_provider() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def mcp_url(stage: Stage, provider: IdentityProvider) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     at = {"SHADOWDESK_PAGES__PORT": str(port), "SHADOWDESK_PAGES__BASE_URL": f"http://127.0.0.1:{port}"}
+    at |= {"SHADOWDESK_OAUTH__ISSUER": ISSUER, "SHADOWDESK_OAUTH__JWKS_URL": provider.url}
     command = [sys.executable, "-m", "mcp_server", "serve", "--only", "mcp", "--config", str(stage.config)]
     process = subprocess.Popen(command, env={**os.environ, **at})
     url = f"http://127.0.0.1:{port}/mcp"
@@ -83,6 +95,13 @@ async def test_a_token_opens_mcp_until_it_is_revoked(stage: Stage, mcp_url: str,
     again = token_command(stage, "intern", "revoke", token_id)
     assert again.returncode == 1
     assert "no token" in again.stderr
+
+
+def test_a_server_takes_both_kinds_of_token(stage: Stage, mcp_url: str, provider: IdentityProvider) -> None:
+    assert status(mcp_url, provider.token(mcp_url, sub="provider|rep")) == 200
+    assert status(mcp_url, provider.token(mcp_url, sub="provider|engineer")) == 401
+    assert status(mcp_url, provider.token("http://127.0.0.1:1/mcp", sub="provider|rep")) == 401
+    assert status(mcp_url, stage.tokens["rep"]) == 200
 
 
 def test_nothing_of_the_token_is_kept_but_its_hash(stage: Stage, mcp_url: str) -> None:
