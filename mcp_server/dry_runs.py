@@ -62,7 +62,6 @@ class DryRuns:
         permissions: Permissions,
     ) -> None:
         self.settings = settings
-        self.permissions = permissions
         self.production = production
         self.shadows = shadows
         self.control = control
@@ -152,8 +151,7 @@ class DryRuns:
 
         def work(shadow: Shadow, steps: list[Statement]) -> StepResult:
             gated = gate(sql, tuple(params), self.surface(shadow), limits=limits_for(self.settings.gate_limits, tool))
-            if tool is None:
-                self.scope.require_writes(caller, gated)
+            self.scope.require_writes(caller, gated, tool)
             masks.check(gated, self.surface(shadow), tool)
             gated = fill_pins(shadow, gated)
             self.scope.set_timeout(caller, shadow)

@@ -69,10 +69,13 @@ class Scope:
                 "list_dry_runs shows the ones you started.",
             )
 
-    def require_writes(self, caller: Caller, gated: GatedStatement) -> None:
-        """Raises PermissionDenied when a statement of the caller's own changes what their role may not."""
+    def require_writes(self, caller: Caller, gated: GatedStatement, tool: str | None) -> None:
+        """Raises PermissionDenied when a statement of the caller's own changes what their role may not.
+
+        What a domain tool changes is granted with the tool.
+        """
         writes = self.limits(caller).writes
-        if writes is None:
+        if writes is None or tool is not None:
             return
         for what in _changed(gated):
             if write_rule(writes, *what) is None:

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from mcp.types import TextContent
 from mcp_server.demo.business import STORIES
 from mcp_server.demo.stage import Stage, staged
 
+ROOT = Path(__file__).parents[2]
 TENANT = str(STORIES.tenant_id)
 MASK = re.compile(r"masked#[0-9a-f]{16}")
 MASKING = '\n[masking]\ncolumns = ["signatories.email", "*.contracted_total", "contracts.terms"]\n'
@@ -64,7 +66,10 @@ class Listener:
 async def listening(stage: Stage, person: str = "rep") -> AsyncIterator[tuple[Listener, str]]:
     server = StdioServerParameters(
         command=sys.executable, args=["-m", "mcp_server", "stdio", "--no-pages", "--config", str(stage.config)],
-        env={"SHADOWDESK_STDIO__PERSON": person, "HOME": os.environ["HOME"]}, cwd=stage.folder,
+        env={
+            "SHADOWDESK_STDIO__PERSON": person, "HOME": os.environ["HOME"], "PYTHONPATH": str(ROOT),
+            "SHADOWDESK_TOOLS__MODULES": json.dumps(["tests.acceptance.masking_tools"]),
+        }, cwd=stage.folder,
     )  # fmt: skip
     async with Client(server) as client:
         listener = Listener(client)
@@ -143,6 +148,13 @@ async def test_no_way_of_asking_shows_a_value(stage: Stage, secrets: list[str]) 
         assert good, why
         found = await listener.client.read_resource(f"dryrun://{dry_run}/diff")
         listener.heard.append(found.model_dump_json())
+        contract = stage.production(f"SELECT min(id) FROM contracts WHERE tenant_id = {TENANT}")[0][0]
+        words = {"contract_id": str(contract), "request": "what are the terms", "reason": "asked"}
+        good, why, own = await listener.call("read_terms", **words)
+        assert good, why
+        assert MASK.fullmatch(own["result"]["email"]) and MASK.fullmatch(own["result"]["terms"])
+        good, why, _ = await listener.call("read_terms", refuse=True, **words)
+        assert not good and MASK.search(why)
         await listener.call("describe_tables", tables=["signatories"])
         assert "Masked for you, may be set but not read by a change: email." in listener.heard[-2]
     everything = "\n".join(listener.heard)

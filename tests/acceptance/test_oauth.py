@@ -19,7 +19,7 @@ from mcp_server.server import build_server
 from mcp_server.settings import Settings, load_settings
 from mcp_server.tokens import BearerTokens
 from tests.acceptance.identity_provider import ISSUER, IdentityProvider, identity_provider
-from tests.acceptance.mcp_desk import MemoryDesk, governor_for, settings_in
+from tests.acceptance.mcp_desk import TOKENS, MemoryDesk, governor_for, settings_in
 from tests.acceptance.test_mcp_http import post, serving
 
 AUDIENCE = "https://desk.example/mcp"
@@ -119,6 +119,11 @@ def test_every_other_token_gets_401(address: str, desk: MemoryDesk, provider: Id
     given = {"audience": AUDIENCE, **BAD[why]}
     assert status(address, provider.token(**given)) == 401
     assert desk.audit.events == []
+
+
+def test_configured_tokens_still_open_it(address: str) -> None:
+    assert status(address, TOKENS["rita"]) == 200
+    assert status(address, "rita-tokem") == 401
 
 
 def test_forged_signatures_get_401(address: str, provider: IdentityProvider) -> None:
