@@ -100,6 +100,8 @@ class Scope:
         """Gives the caller's next statement on this shadow the role's time, within the sandbox' own limit."""
         seconds = self.limits(caller).statement_timeout_s
         milliseconds = None if seconds is None else seconds * 1000
+        if milliseconds == shadow.timeout_ms:
+            return
         try:
             shadow.role.execute(
                 "SELECT set_config(name, least(%s, nullif(reset_val::int, 0))::text, false)"
@@ -108,6 +110,7 @@ class Scope:
             )
         except psycopg.Error as error:
             raise failed(shadow, error) from None
+        shadow.timeout_ms = milliseconds
 
     def _of_query(self, query: str, caller: Caller, keys: Sequence[str]) -> frozenset[str]:
         """The operator's trusted SELECT of one column of keys; `%(person)s` in it is the caller's name."""
@@ -144,8 +147,10 @@ def shown_target(table: str, column: str | None) -> str:
 
 
 def _changed(gated: GatedStatement) -> list[tuple[str, str | None]]:
-    """Every column that is assigned, and every table whose rows come or go; a write of neither kind counts as those."""
+    """Every column that is assigned, and every table whose rows come or go; what may be either counts as the latter."""
     whole = gated.deletes | {table for table, _ in gated.inserts}
+    if gated.kind == "merge":
+        whole |= gated.writes
     columns = {(table, column) for table, column in gated.set_columns if table not in whole}
     unclear = gated.writes - whole - {table for table, _ in columns}
     return sorted([*((table, None) for table in whole | unclear), *columns], key=lambda one: (one[0], one[1] or ""))

@@ -18,6 +18,9 @@ LIMITS = """
 [roles.intern]
 permissions = ["dry_run.start", "dry_run.diff", "contracts.*"]
 confirm = []
+[roles.practice]
+permissions = ["contracts.*"]
+limits = {{ tenants = ["{tenant}"] }}
 [roles.trainee]
 permissions = ["dry_run.*"]
 limits = {{ tenants_query = "SELECT id FROM tenants WHERE id = {tenant} AND %(person)s = 'intern'", writes = ["accounts.name"], rows_per_step = 3, statement_timeout_s = 1 }}
@@ -97,6 +100,19 @@ async def test_free_sql_is_a_permission_of_its_own(stage: Stage) -> None:
         assert not good and "no tool 'run_statement'" in why
         good, _, _ = await call(client, "start_dry_run", tenant=TENANT, request="please", purpose="test")
         assert good
+
+
+@pytest.mark.anyio
+async def test_a_domain_tool_does_not_tell_whether_another_tenants_row_is_there(stage: Stage) -> None:
+    foreign = stage.production(f"SELECT min(id) FROM contracts WHERE tenant_id <> {TENANT}")[0][0]
+    told = []
+    async with client_of(stage, "intern", SHADOWDESK_PEOPLE__INTERN__ROLE="practice") as client:
+        for contract in (str(foreign), "999999999"):
+            words = {"contract_id": contract, "new_signatory_id": "1", "request": "please", "reason": "asked"}
+            good, why, _ = await call(client, "correct_signatory_on_contract", **words)
+            assert not good
+            told.append(why)
+    assert told[0] == told[1]
 
 
 @pytest.mark.anyio
