@@ -43,6 +43,8 @@ def _masked(node: Any, columns: frozenset[str], rows: frozenset[str]) -> str | N
     if isinstance(node, pg.JoinExpr):
         using = columns.intersection(strings(node.using_clause))
         return shown(min(using)) if using else ("whole rows (NATURAL JOIN)" if node.is_natural else None)
+    if isinstance(node, pg.ResTarget) and len(node.indirection) and node.name in columns:
+        return f"{shown(node.name)} to set a part of it"
     if isinstance(node, pg.RangeVar) and node.relname in rows and len(node.alias.colnames):
         return f"{shown(node.relname)} under other column names"
     return None
