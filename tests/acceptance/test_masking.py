@@ -249,3 +249,27 @@ def test_one_hash_in_two_places(stage: Stage) -> None:
             assert conn.execute("SELECT shadowdesk.mask(%s)", (value,)).fetchone() == (mask(value, key),)
         assert conn.execute("SELECT shadowdesk.mask(NULL)").fetchone() == (None,)
         conn.rollback()
+
+
+@pytest.mark.anyio
+async def test_an_inverse_puts_values_back_and_shows_masks(stage: Stage) -> None:
+    row = stage.production(f"SELECT max(id) FROM signatories WHERE tenant_id = {TENANT}")[0][0]
+    look = f"SELECT email FROM signatories WHERE id = {row}"
+    before = stage.production(look)
+    rep = stage.browser("rep")
+    async with listening(stage) as (listener, dry_run):
+        sql = f"UPDATE signatories SET email = 'moved@example.com' WHERE id = {row}"
+        await listener.call("run_statement", dry_run_id=dry_run, sql=sql, reason="as asked")
+        _, _, proposed = await listener.call("propose", dry_run_id=dry_run)
+        rep.confirm(f"/review/{proposed['id']}", 1)
+        assert stage.production(look) == [("moved@example.com",)]
+        good, why, made = await listener.call("revert", proposal_id=proposed["id"], request="take it back")
+        assert good, why
+        _, _, inverse = await listener.call("propose", dry_run_id=made["dry_run"]["id"])
+        params = [param for one in inverse["statements"] for param in one["params"]]
+        assert params and all(MASK.fullmatch(param) for param in params if param is not None)
+        await listener.call("proposal_status", proposal_id=inverse["id"])
+        assert str(before[0][0]) not in "\n".join(listener.heard)
+        rep.confirm(f"/review/{inverse['id']}", 1)
+    rep.close()
+    assert stage.production(look) == before, "the value itself is back, not its mask"
