@@ -4,7 +4,7 @@ The fence is rebuilt when the catalog's fingerprint changes; nothing here can wr
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -19,6 +19,11 @@ from shadow.links import FenceInvalid
 from shadow.owners import owners
 from shadow.predicate import base
 from shadow.session import connect
+
+#: Those of the keys that somebody may see.
+Seen = Callable[[Sequence[str]], frozenset[str]]
+#: Tenants read at once where not every one of them may be shown.
+_PAGE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +71,29 @@ class Production:
                     ) from None
             return self._fence
 
-    def find_tenants(self, text: str, limit: int) -> list[TenantHit]:
-        """Tenants whose key equals `text` or whose label contains it, at most `limit`."""
+    def find_tenants(self, text: str, limit: int, seen: Seen | None = None) -> list[TenantHit]:
+        """Tenants whose key equals `text` or whose label contains it, at most `limit` of those that `seen` lets by."""
         fence = self.fence()
         table, label = base(fence.tables[fence.root]), fence.label or fence.key
         pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         query = sql.SQL(
             "SELECT {key}::text, {label}::text FROM {table}"
             " WHERE {key}::text = %(text)s OR {label}::text ILIKE %(pattern)s"
-            " ORDER BY ({key}::text = %(text)s) DESC, {label} LIMIT %(limit)s"
+            " ORDER BY ({key}::text = %(text)s) DESC, {label}, {key}::text LIMIT %(limit)s OFFSET %(offset)s"
         ).format(key=sql.Identifier(fence.key), label=sql.Identifier(label), table=table)
+        found: list[TenantHit] = []
+        offset, page = 0, limit if seen is None else max(limit, _PAGE)
+        given = {"text": text, "pattern": pattern, "limit": page}
         with self.reader() as conn:
-            rows = conn.execute(query, {"text": text, "pattern": pattern, "limit": limit}).fetchall()
-        return [TenantHit(key=str(key), label=str(label)) for key, label in rows]
+            while len(found) < limit:
+                rows = conn.execute(query, {**given, "offset": offset}).fetchall()
+                hits = [TenantHit(key=str(key), label=str(label)) for key, label in rows]
+                allowed = frozenset(hit.key for hit in hits) if seen is None else seen([hit.key for hit in hits])
+                found += [hit for hit in hits if hit.key in allowed]
+                offset += page
+                if len(rows) < page:
+                    break
+        return found[:limit]
 
     def tenant(self, key: str) -> TenantHit:
         """The tenant with exactly this key. Raises TenantNotFound."""

@@ -115,14 +115,15 @@ class Proposing:
         )
 
     def _store(self, dry_run: DryRun, shadow: Shadow, rehearsal: Rehearsal, note: str) -> str:
-        verdict = self._policy.decide(rehearsal.diff)
         now = datetime.now(UTC)
+        frozen = _frozen(shadow, rehearsal)
+        verdict = self._policy.decide(rehearsal.diff, frozen["classes"], now)
         proposal = Proposal(
             id=f"pr_{new_id()}", dry_run_id=dry_run.id, digest=digest(rehearsal.header, rehearsal.diff.tables_root),
-            header=rehearsal.header, frozen=_frozen(shadow, rehearsal), diff=rehearsal.diff.to_json(),
+            header=rehearsal.header, frozen=frozen, diff=rehearsal.diff.to_json(),
             decision=verdict.decision, reasons=tuple(verdict.reasons), rows=_typed_rows(rehearsal.diff),
-            state="pending",
-            note=note, created_at=now, expires_at=now + timedelta(seconds=self._ttl_s),
+            state="pending", note=note, policy_version=self._policy.version, created_at=now,
+            expires_at=now + timedelta(seconds=self._ttl_s),
         )  # fmt: skip
         self._control.create_proposal(proposal, self._frozen_rows(shadow, rehearsal.set_columns))
         return proposal.id
@@ -141,7 +142,7 @@ class Proposing:
         """One proposal as it stands; a dry run's id finds its latest. Raises NotFound."""
         record = self._find(proposal_id)
         dry_run = self._dry_runs.visible(caller, record.dry_run_id)
-        view = self.view(record, dry_run)
+        view = self.masked(caller, self.view(record, dry_run))
         waits = record.state in ("pending", "escalated", "approved")
         return replace(view, freshness=self._freshness(record)) if waits else view
 
@@ -159,6 +160,12 @@ class Proposing:
             return ("Production could not be asked whether rows you looked at changed since.",)
         return (stale_sentence(changed),) if changed else ()
 
+    def masked(self, caller: Caller, view: ProposalView) -> ProposalView:
+        """The proposal as this caller may see it."""
+        masks = self._dry_runs.masking.of(caller, view.dry_run_id)
+        statements = tuple(masks.statement(one) for one in view.statements)
+        return replace(view, diff=masks.diff(view.diff), statements=statements)
+
     def _find(self, proposal_id: str) -> Proposal:
         if proposal_id.startswith("dr_"):
             latest = self._control.latest_proposal(proposal_id)
@@ -170,12 +177,13 @@ class Proposing:
     def list_proposals(self, caller: Caller) -> list[ProposalView]:
         """Proposals that wait for somebody, newest first: the caller's own, all of them for those who answer."""
         found = []
-        for dry_run in self._control.list_dry_runs(
-            state=None, rep=None if self._dry_runs.sees_all(caller) else caller.name, limit=100
-        ):
+        rep = None if self._dry_runs.scope.sees_all(caller) else caller.name
+        listed = self._control.list_dry_runs(state=None, rep=rep, limit=100)
+        tenants = self._dry_runs.scope.tenants(caller, (dry_run.tenant_key for dry_run in listed))
+        for dry_run in (one for one in listed if one.tenant_key in tenants):
             latest = self._control.latest_proposal(dry_run.id)
             if latest is not None:
-                found.append(self.view(latest, dry_run))
+                found.append(self.masked(caller, self.view(latest, dry_run)))
         return found
 
     def escalate(self, caller: Caller, dry_run_id: str, question: str) -> ProposalView:
@@ -274,6 +282,7 @@ def _frozen(shadow: Shadow, rehearsal: Rehearsal) -> dict[str, Any]:
         "fingerprint": shadow.fence.catalog.fingerprint,
         "notes": list(rehearsal.notes),
         "looked": {name: [[list(key), found] for key, found in rows] for name, rows in looked_at(shadow).items()},
+        "classes": {t.table: shadow.fence.tables[t.table].fence_class for t in rehearsal.diff.tables},
         "generated": {images.table: sorted(images.generated) for images in table_images(shadow) if images.generated},
         "columns": {images.table: [[c.name, c.type] for c in images.columns] for images in table_images(shadow)},
         "set_columns": sorted(list(pair) for pair in rehearsal.set_columns),

@@ -125,11 +125,16 @@ def run_step(shadow: Shadow, gated: GatedStatement, step: int) -> Ran:
     return Ran(row_count=row_count, rows=rows, loaded=tuple(loaded))
 
 
-def run_query(shadow: Shadow, gated: GatedStatement, limit: int) -> Ran:
-    """Reads from the shadow through its surface; a cursor stops at `limit` rows, nothing is kept."""
-    text = render(gated, dict.fromkeys(gated.reads, shadow.surface))
+def run_query(
+    shadow: Shadow, gated: GatedStatement, limit: int, schemas: Callable[[], Mapping[str, str]] | None = None
+) -> Ran:
+    """Reads from the shadow through its surface; a cursor stops at `limit` rows, nothing is kept.
+
+    `schemas` is called when the tables are loaded and says where each one is read instead.
+    """
     loaded = list(shadow.ensure(needs(shadow, gated)))
     note_looks(shadow, gated.looks, None)
+    text = render(gated, schemas() if schemas else dict.fromkeys(gated.reads, shadow.surface))
 
     def attempt() -> tuple[int, Rows | None]:
         execute(shadow.role, b"DECLARE shadowdesk_query NO SCROLL CURSOR FOR " + text, gated.params)
@@ -271,6 +276,14 @@ _WORDS: Mapping[str, str] = {
 }
 
 
+def _primary(error: psycopg.Error) -> str:
+    """A message that may hold no cell's value: of the classes that only speak of the statement and its names."""
+    if str(error.sqlstate).startswith("42"):
+        return str(error.diag.message_primary or "")[:200]
+    constraint = error.diag.constraint_name
+    return f"constraint {constraint[:80]}" if constraint else "the message may hold masked values and is left out"
+
+
 def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
     """A driver error in our words: only the primary message of the shadow is shown, never DETAIL."""
     with suppress(psycopg.Error):
@@ -282,7 +295,7 @@ def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
     if error.sqlstate in ("53100", "53200", "53400", "54000"):
         return QuotaExceeded("The statement needs more room than a shadow has.", "Nothing was kept.", "Narrow it down.")
     why = _WORDS.get(str(error.sqlstate), "Postgres refused it")
-    primary = str(error.diag.message_primary or "")[:200]
+    primary = _primary(error) if shadow.quiet else str(error.diag.message_primary or "")[:200]
     return StatementFailed(
         f"The statement failed on the shadow: {why} ({primary}; SQLSTATE {error.sqlstate}).",
         "It was rolled back: the shadow is as before this step, production was not touched.",

@@ -57,6 +57,10 @@ class Shadow:
         self.progress: Callable[[str, float], None] | None = None
         #: Measures before the first write, by name; filled by the hub.
         self.totals: dict[str, str] = {}
+        #: Whether errors leave out what may hold a cell's value; set by the hub where columns are masked.
+        self.quiet = False
+        #: The time for one statement that the hub set on the role's connection; None is the sandbox' own.
+        self.timeout_ms: int | None = None
         self._reader_url = reader_url
         self._max_bytes = max_bytes
         try:

@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from mcp_server import __version__
-from mcp_server.cli import audit, candidates, dry_run, init, operate, people, production, recording, serve
+from mcp_server.cli import (
+    audit,
+    candidates,
+    dry_run,
+    init,
+    operate,
+    people,
+    policy,
+    production,
+    recording,
+    serve,
+    tokens,
+)
 from mcp_server.cli.output import FAULT, complain, exit_code, say
 from mcp_server.errors import EXPLAINED
 
@@ -26,6 +38,8 @@ for group in (people, dry_run, candidates, init, production, operate, serve):
     group.register(app)
 app.add_typer(audit.app, name="audit")
 app.add_typer(recording.app, name="recording")
+app.add_typer(policy.app, name="policy")
+app.add_typer(tokens.app, name="token")
 
 
 def _version(wanted: bool) -> None:
