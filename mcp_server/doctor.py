@@ -4,7 +4,7 @@ Called by `shadowdesk doctor`; what it tries is rolled back.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import psycopg
 
@@ -140,7 +140,9 @@ def _check_fence(fence: Fence) -> Iterator[Check]:
 
 def examine(settings: Settings) -> list[Check]:
     """Everything the settings name, in the order in which a process would need it."""
-    checks = list(check_production(Production(production_settings(settings, applier=True))))
+    production = Production(production_settings(settings, applier=True))
+    with closing(production):
+        checks = list(check_production(production))
     found: list[str] = []
     with ExitStack() as stack:
         servers: tuple[tuple[str, Callable[[], object]], ...] = (

@@ -4,7 +4,8 @@ The fence is rebuilt when the catalog's fingerprint changes; nothing here can wr
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
@@ -43,6 +44,8 @@ class Production:
         self.settings = settings
         self._lock = threading.Lock()
         self._fence: Fence | None = None
+        self._keeping = threading.Lock()
+        self._kept: psycopg.Connection[tuple[object, ...]] | None = None
 
     def reader(self) -> psycopg.Connection[tuple[object, ...]]:
         """A fresh reader connection; SandboxUnavailable's sentences say when there is none to be had."""
@@ -55,9 +58,36 @@ class Production:
                 "Run `shadowdesk doctor`: it names the URL, the role and the mend.",
             ) from None
 
+    @contextmanager
+    def reading(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+        """A reader connection for one short read, kept for the next: every call asks for the schema version.
+
+        Raises SandboxUnavailable as `reader` does. Whoever changes settings or opens a transaction takes `reader`.
+        """
+        with self._keeping:
+            conn, self._kept = self._kept, None
+        if conn is None or not _answers(conn):
+            conn = self.reader()
+        try:
+            yield conn
+        except BaseException:
+            conn.close()
+            raise
+        with self._keeping:
+            spare, self._kept = self._kept, conn
+        if spare is not None:
+            spare.close()
+
+    def close(self) -> None:
+        """Closes the kept connection; a later read opens one again."""
+        with self._keeping:
+            conn, self._kept = self._kept, None
+        if conn is not None:
+            conn.close()
+
     def fence(self) -> Fence:
         """The fence of production's present schema version. Raises ConfigurationInvalid when the rules do not fit."""
-        with self._lock, self.reader() as conn:
+        with self._lock, self.reading() as conn:
             fingerprint = read_fingerprint(conn, self.settings.search_path)
             if self._fence is None or self._fence.catalog.fingerprint != fingerprint:
                 try:
@@ -84,7 +114,7 @@ class Production:
         found: list[TenantHit] = []
         offset, page = 0, limit if seen is None else max(limit, _PAGE)
         given = {"text": text, "pattern": pattern, "limit": page}
-        with self.reader() as conn:
+        with self.reading() as conn:
             while len(found) < limit:
                 rows = conn.execute(query, {**given, "offset": offset}).fetchall()
                 hits = [TenantHit(key=str(key), label=str(label)) for key, label in rows]
@@ -138,12 +168,21 @@ class Production:
             base(table), owners(fence, table, "t"), sql.Identifier("t", column),
             sql.SQL(table.table.column(column).type),
         )  # fmt: skip
-        with self.reader() as conn:
+        with self.reading() as conn:
             try:
                 rows = conn.execute(query, (value,)).fetchall()
             except psycopg.errors.DataError:
                 return None
         return str(rows[0][0]) if len(rows) == 1 else None
+
+
+def _answers(conn: psycopg.Connection[tuple[object, ...]]) -> bool:
+    try:
+        conn.execute("")
+    except psycopg.Error:
+        conn.close()
+        return False
+    return True
 
 
 def surface_tables(fence: Fence, named: Sequence[str] | None) -> list[str]:

@@ -154,7 +154,7 @@ class Proposing:
         production = self._dry_runs.production
         try:
             fence = production.fence()
-            with production.reader() as conn:
+            with production.reading() as conn:
                 changed = stale(conn, fence, looked)
         except (SandboxUnavailable, psycopg.Error):
             return ("Production could not be asked whether rows you looked at changed since.",)

@@ -224,3 +224,4 @@ class Shadows:
             filling.join(timeout=10)
         for dry_run_id in ids:
             self.forget(dry_run_id)
+        self._production.close()

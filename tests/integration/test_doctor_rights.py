@@ -58,6 +58,8 @@ def test_a_condition_that_production_does_not_understand_is_found(database: Make
         broken = FenceRules(root="tenants", tables={"notes": TableRule(via="owner_id -> tenants.id", when="knd = 't'")})
         other = Production(type(settings)(reader_url=settings.reader_url, rules=broken))
         [check] = conditions(conn, other.fence())
+    production.close()
+    other.close()
     assert (check.ok, check.detail) == (False, "notes")
 
 
