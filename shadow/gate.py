@@ -66,7 +66,10 @@ def gate(
     unused = set(range(1, len(params) + 1)) - reading.params_used
     if unused:
         raise refused(f"Parameter ${min(unused)} is not used in the statement.", "Leave unused parameters out.")
-    return _gated(text, _KINDS[type(statement).__name__], reading, looks_of(statement, params, surface))
+    kind = _KINDS[type(statement).__name__]
+    return _gated(
+        text, _written_kind(reading) if kind == "select" else kind, reading, looks_of(statement, params, surface)
+    )
 
 
 def _check_first_word(tokens: tuple[Token, ...]) -> None:
@@ -101,6 +104,13 @@ def _parse(text: str) -> Any:
     if type(statement).__name__ not in _KINDS:
         raise refused("This kind of statement is not accepted.", "Write one SELECT, INSERT, UPDATE, DELETE or MERGE.")
     return statement
+
+
+def _written_kind(reading: Reading) -> Kind:
+    """The kind of a SELECT: one whose WITH queries change rows is recorded as the change it is."""
+    if not reading.writes:
+        return "select"
+    return "delete" if reading.deletes else "insert" if reading.inserts else "update"
 
 
 def _gated(text: str, kind: Kind, reading: Reading, looks: tuple[Look, ...]) -> GatedStatement:

@@ -35,5 +35,6 @@ def pin_session(conn: psycopg.Connection[Any], search_path: Sequence[str]) -> No
 def connect(url: str, search_path: Sequence[str], *, application: str) -> psycopg.Connection[Any]:
     """An autocommit connection with pinned settings; psycopg.OperationalError when it cannot be had."""
     conn: psycopg.Connection[Any] = psycopg.connect(url, autocommit=True, application_name=application)
+    conn.prepare_threshold = None  # a prepared statement would stay behind on the session, its text readable
     pin_session(conn, search_path)
     return conn
