@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import psycopg
 
-from mcp_server.assembly import control_urls, production_settings, sandbox_limits, sandbox_url
+from mcp_server.assembly import control_urls, open_on, production_settings, sandbox_limits, sandbox_server
 from mcp_server.errors import EXPLAINED
 from mcp_server.install import APPLIER, READER
 from mcp_server.production import Production
 from mcp_server.settings import Settings
 from shadow.fence import Fence
-from shadow.sandbox import Sandbox
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +139,7 @@ def examine(settings: Settings) -> list[Check]:
     with ExitStack() as stack:
         servers: tuple[tuple[str, Callable[[], object]], ...] = (
             ("control", lambda: control_urls(settings, stack)),
-            ("sandbox", lambda: Sandbox(sandbox_url(settings, stack)[0], sandbox_limits(settings))),
+            ("sandbox", lambda: open_on(sandbox_server(settings, stack), sandbox_limits(settings))),
         )
         checks += [_server(name, opened) for name, opened in servers]
     return checks

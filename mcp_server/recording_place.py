@@ -85,7 +85,7 @@ def recorded_place(
         if not trusted:
             _refuse_expressions(url, document, production.fence())
         sandbox = Sandbox(server.owner_url, SandboxLimits())
-        shadows = Shadows(production, sandbox, server.owner_url, server.bin_dir, ShadowSettings(pool=0))
+        shadows = Shadows(production, sandbox, server.bin_dir, ShadowSettings(pool=0))
         stack.callback(shadows.close)
         yield production, shadows
 

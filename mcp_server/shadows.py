@@ -15,7 +15,7 @@ import psycopg
 from mcp_server.production import Production
 from shadow.errors import SandboxUnavailable
 from shadow.fence import Fence
-from shadow.mirror import ensure_mirror
+from shadow.mirror import check_apart, ensure_mirror
 from shadow.sandbox import Sandbox
 from shadow.shadow import Shadow, gone
 from shadow.snapshot import Snapshot
@@ -57,19 +57,18 @@ class Shadows:
         self,
         production: Production,
         sandbox: Sandbox,
-        admin_url: str,
         bin_dir: Path,
         settings: ShadowSettings,
     ) -> None:
         self._production = production
         self._sandbox = sandbox
-        self._admin_url = admin_url
         self.bin_dir = bin_dir
         self._settings = settings
         self._lock = threading.Lock()
         self._open: dict[str, Shadow] = {}
         self._passwords: dict[str, str] = {}
         self._filling: threading.Thread | None = None
+        self._apart = False
 
     def warm(self) -> None:
         """Makes the mirror and fills the pool, so that the first dry run waits for neither."""
@@ -79,7 +78,12 @@ class Shadows:
         self._sandbox.fill(mirror, self._settings.pool)
 
     def _mirror(self, fence: Fence) -> str:
-        return ensure_mirror(self._admin_url, self._production.settings.reader_url, fence, self.bin_dir)
+        reader_url = self._production.settings.reader_url
+        with self._sandbox.admin() as admin:
+            if not self._apart:
+                check_apart(admin, reader_url)
+                self._apart = True
+            return ensure_mirror(admin, self._sandbox.admin_url, reader_url, fence, self.bin_dir)
 
     @reaching()
     def start(self, tenant_key: str, progress: Progress | None = None) -> tuple[Shadow, str]:

@@ -4,6 +4,8 @@ The desk opens one `Sandbox` per process; all shared state is in the sandbox's o
 """
 
 import secrets
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,34 +38,82 @@ class SandboxLimits:
 class Sandbox:
     """One sandbox server, reached as its owner by `admin_url` (a URL of its maintenance database)."""
 
-    def __init__(self, admin_url: str, limits: SandboxLimits, *, private: bool = True) -> None:
-        """`private`: the whole server is ours, so its own databases are closed to the shadows' roles as well."""
-        self._admin_url = admin_url
+    def __init__(
+        self,
+        admin_url: str,
+        limits: SandboxLimits,
+        *,
+        private: bool = True,
+        again: Callable[[], str] | None = None,
+    ) -> None:
+        """`private`: the whole server is ours, so its own databases are closed to the shadows' roles as well.
+
+        `again` is asked for the URL when the server does not answer; it may have started an empty one in its place.
+        """
+        self.admin_url = admin_url
         self.limits = limits
-        with self._admin() as conn, conn.transaction():
+        self._private = private
+        self._again = again
+        self._reviving = threading.Lock()
+        with self.admin() as conn:
+            self._make_registry(conn)
+
+    def _make_registry(self, conn: psycopg.Connection[Any]) -> None:
+        with conn.transaction():
             conn.execute("SELECT pg_advisory_xact_lock(%s)", (0x5344_0002,))
             conn.execute(block("registry"))
-            if private:
+            if self._private:
                 conn.execute("REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC")
 
-    def _admin(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self._admin_url, autocommit=True)
+    def admin(self) -> psycopg.Connection[Any]:
+        """A connection of the owner to the maintenance database; where the server is gone, to the one in its place.
+
+        Raises psycopg.OperationalError, or SandboxUnavailable when ours cannot be started again.
+        """
+        tried = self.admin_url
+        try:
+            return psycopg.connect(tried, autocommit=True)
+        except psycopg.OperationalError:
+            if not self._replaced(tried):
+                raise
+        return psycopg.connect(self.admin_url, autocommit=True)
+
+    def _replaced(self, tried: str) -> bool:
+        """True when another server than that of `tried` is there now; it knows no shadow and no mirror yet."""
+        if self._again is None:
+            return False
+        with self._reviving:
+            if self.admin_url != tried:
+                return True  # another thread was faster
+            url = self._again()
+            if url == tried:
+                return False
+            with psycopg.connect(url, autocommit=True) as conn:
+                self._make_registry(conn)
+            self.admin_url = url
+        return True
+
+    def held(self) -> int:
+        """How many shadows are in use."""
+        with self.admin() as conn:
+            row = conn.execute("SELECT count(*) FROM shadowdesk.shadows WHERE state = 'taken'").fetchone()
+        return int(row[0]) if row else 0
 
     def owner_url(self, shadow_id: str) -> str:
         """The owner's URL of one shadow's database."""
-        return make_conninfo(self._admin_url, dbname=f"shadow_{shadow_id}")
+        return make_conninfo(self.admin_url, dbname=f"shadow_{shadow_id}")
 
     def role_url(self, shadow_id: str, password: str) -> str:
         """The shadow role's own URL: it may connect to no other database."""
         name = f"shadow_{shadow_id}"
-        return make_conninfo(self._admin_url, dbname=name, user=name, password=password)
+        return make_conninfo(self.admin_url, dbname=name, user=name, password=password)
 
     def take(self, mirror: str) -> tuple[str, str]:
         """A fresh shadow database from `mirror` and its role's password; from the pool when one is ready.
 
         Raises QuotaExceeded when the sandbox holds as many shadows as it may.
         """
-        with self._admin() as conn:
+        with self.admin() as conn:
             taken = conn.execute(block("take_ready"), {"mirror": mirror, "ttl_s": self.limits.ttl_s}).fetchone()
             shadow_id = taken[0] if taken else self._create(conn, mirror, "taken")
             password = self._add_role(conn, shadow_id)
@@ -72,7 +122,7 @@ class Sandbox:
 
     def fill(self, mirror: str, wanted: int) -> None:
         """Keeps `wanted` shadows of this mirror ready."""
-        with self._admin() as conn:
+        with self.admin() as conn:
             row = conn.execute(
                 "SELECT count(*) FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %s", (mirror,)
             ).fetchone()
@@ -109,7 +159,7 @@ class Sandbox:
 
     def ended(self, shadow_id: str) -> None:
         """Its dry run is over: kept for a while for inspection and recording, dropped first when room is needed."""
-        with self._admin() as conn:
+        with self.admin() as conn:
             conn.execute(block("mark_ended"), {"id": shadow_id, "linger_s": self.limits.linger_s})
 
     def _add_role(self, conn: psycopg.Connection[Any], shadow_id: str) -> str:
@@ -137,7 +187,7 @@ class Sandbox:
         role = f"inspect_{shadow_id}_{new_id(6)}"
         password = secrets.token_urlsafe(18)
         name = sql.Identifier(role)
-        with self._admin() as conn:
+        with self.admin() as conn:
             conn.execute(
                 sql.SQL("CREATE ROLE {} LOGIN NOINHERIT CONNECTION LIMIT 2 PASSWORD {} VALID UNTIL {}").format(
                     name, sql.Literal(password), sql.Literal(self._later(conn, minutes))
@@ -152,7 +202,7 @@ class Sandbox:
             conn.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(surface, name))
             conn.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(surface, name))
             conn.execute(sql.SQL("ALTER ROLE {} SET search_path = {}").format(name, surface))
-        return make_conninfo(self._admin_url, dbname=f"shadow_{shadow_id}", user=role, password=password)
+        return make_conninfo(self.admin_url, dbname=f"shadow_{shadow_id}", user=role, password=password)
 
     def _later(self, conn: psycopg.Connection[Any], minutes: int) -> str:
         row = conn.execute("SELECT (now() + make_interval(mins => %s))::text", (minutes,)).fetchone()
@@ -160,7 +210,7 @@ class Sandbox:
 
     def password(self, shadow_id: str) -> str | None:
         """The role's password while the shadow is there and not being dropped; None after that."""
-        with self._admin() as conn:
+        with self.admin() as conn:
             row = conn.execute(
                 "SELECT password FROM shadowdesk.shadows WHERE id = %s AND state = 'taken' AND expires_at > now()",
                 (shadow_id,),
@@ -169,7 +219,7 @@ class Sandbox:
 
     def drop(self, shadow_id: str) -> None:
         """Drops one shadow: database, roles, registry row; safe to call again after a crash."""
-        with self._admin() as conn:
+        with self.admin() as conn:
             conn.execute("UPDATE shadowdesk.shadows SET state = 'dropping' WHERE id = %s", (shadow_id,))
             self._drop(conn, shadow_id)
 
@@ -187,7 +237,7 @@ class Sandbox:
     def reap(self, mirror: str) -> list[str]:
         """Drops expired shadows, half-dropped ones and ready ones of other schema versions; any replica may call it."""
         dropped = []
-        with self._admin() as conn:
+        with self.admin() as conn:
             while row := conn.execute(block("claim_stray"), {"mirror": mirror}).fetchone():
                 self._drop(conn, row[0])
                 dropped.append(row[0])

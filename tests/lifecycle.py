@@ -80,7 +80,6 @@ class Lifecycle:
         self.shadows = Shadows(
             self.production,
             self.sandbox,
-            self.sandbox_server.owner_url,
             self.sandbox_server.bin_dir,
             ShadowSettings(pool=0),
         )
