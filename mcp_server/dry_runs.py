@@ -18,7 +18,8 @@ from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
 from mcp_server.permissions import Permissions
 from mcp_server.production import Production, surface_tables
-from mcp_server.recorded import limits_for, preload, query_result, statement_view, thaw, warnings_of
+from mcp_server.rebuilding import rebuild
+from mcp_server.recorded import limits_for, query_result, statement_view, thaw, warnings_of
 from mcp_server.shadows import Shadows
 from mcp_server.surface import describe, gate_surface
 from mcp_server.views import DryRunView, QueryResult, StatementView, StepResult, TableDescription, TenantHit
@@ -32,6 +33,9 @@ from shadow.snapshot import SnapshotGone
 from shadow.statement import GatedStatement, GateLimits, Surface
 
 Progress = Callable[[str, float], None]
+#: States of a dry run that still waits for somebody: its shadow is rebuilt when it is lost.
+WAITING = ("open", "proposed", "escalated")
+LOST = "Its shadow is lost; it is rebuilt from the recorded statements when the dry run is used next."
 T = TypeVar("T")
 
 
@@ -78,7 +82,10 @@ class DryRuns:
     def list_dry_runs(self, caller: Caller, state: str | None = None, limit: int = 20) -> list[DryRunView]:
         """The newest dry runs first: a rep sees their own, those who answer or inspect see all."""
         rep = None if self.sees_all(caller) else caller.name
-        return [self.view(d) for d in self.control.list_dry_runs(state=state, rep=rep, limit=limit)]
+        found = self.control.list_dry_runs(state=state, rep=rep, limit=limit)
+        waiting = [d.shadow_id for d in found if d.shadow_id and d.state in WAITING]
+        lost = self.shadows.lost(waiting)
+        return [self.view(d, lost=d.shadow_id in lost) for d in found]
 
     def statements(self, caller: Caller, dry_run_id: str) -> list[StatementView]:
         """The kept statements of a dry run, as recorded."""
@@ -113,8 +120,12 @@ class DryRuns:
     ) -> QueryResult:
         """Reads the shadow; at most `limit` rows. Raises StatementRefused, StatementFailed, ShadowExpired."""
         dry_run = self.visible(caller, dry_run_id)
-        ran = self.on_shadow(dry_run, lambda shadow, _steps: self._query(shadow, sql, tuple(params), limit))
-        return query_result(ran.rows)
+
+        def work(shadow: Shadow, _steps: list[Statement]) -> QueryResult:
+            ran = self._query(shadow, sql, tuple(params), limit)
+            return replace(query_result(ran.rows), notes=shadow.news())
+
+        return self.on_shadow(dry_run, work)
 
     def _query(self, shadow: Shadow, text: str, params: tuple[str | None, ...], limit: int) -> Ran:
         gated = gate(text, params, self.surface(shadow), query=True, limits=self.settings.gate_limits)
@@ -147,8 +158,9 @@ class DryRuns:
             self.record(dry_run, shadow, gated, step, ran, reason, tool, arguments)
             rows = query_result(ran.rows) if ran.rows is not None else None
             return StepResult(
-                step=step, row_count=ran.row_count, diff=diff, warnings=warnings_of(gated, ran), rows=rows
-            )
+                step=step, row_count=ran.row_count, diff=diff, rows=rows,
+                warnings=(*shadow.news(), *warnings_of(gated, ran)),
+            )  # fmt: skip
 
         return self.on_shadow(dry_run, work)
 
@@ -328,7 +340,7 @@ class DryRuns:
         dry_run = self.visible(caller, dry_run_id)
         if dry_run.rep != caller.name:
             raise NotFound(f"Dry run {dry_run_id} is {dry_run.rep}'s.", "Nothing ran.", "Only its rep may change it.")
-        if dry_run.state not in ("open", "proposed", "escalated"):
+        if dry_run.state not in WAITING:
             raise WrongState(
                 f"Dry run {dry_run_id} is {dry_run.state}.",
                 "Nothing ran.",
@@ -346,52 +358,20 @@ class DryRuns:
             shadow = self.shadows.get(dry_run.id, dry_run.shadow_id, dry_run.tenant_key, dry_run.fence_hash)
             with shadow.alone():
                 return work(shadow, self.control.statements(dry_run.id))
-        except (ShadowExpired, SnapshotGone):
-            if dry_run.state not in ("open", "proposed", "escalated"):
+        except (ShadowExpired, SnapshotGone) as lost:
+            if dry_run.state not in WAITING:
                 raise
-            shadow = self.rebuild(dry_run)
+            shadow = rebuild(self, dry_run, lost)
             with shadow.alone():
                 return work(shadow, self.control.statements(dry_run.id))
 
-    def rebuild(self, dry_run: DryRun) -> Shadow:
-        """A new shadow on a new snapshot, the recorded statements run again with their recorded values.
-
-        Raises ShadowExpired when the dry run's time is over, StatementFailed when a statement no longer runs.
-        """
-        if dry_run.expires_at < datetime.now(UTC):
-            raise ShadowExpired(
-                f"Dry run {dry_run.id} expired.",
-                "Nothing ran.",
-                "Start a new dry run; the recorded statements are kept.",
-            )
-        self.shadows.drop(dry_run.id, dry_run.shadow_id)
-        shadow, mirror = self.shadows.start(dry_run.tenant_key)
-        try:
-            for statement in self.control.statements(dry_run.id):
-                preload(shadow, statement)
-                recorded = self.recorded(shadow, [statement])[0]
-                run_step(shadow, recorded.gated, statement.step)
-        except BaseException:
-            shadow.close()
-            self.shadows.drop(dry_run.id, shadow.id)
-            raise
-        self.control.update_shadow(
-            dry_run.id,
-            shadow_id=shadow.id,
-            snapshot_id=shadow.snapshot.name if shadow.snapshot else None,
-            mirror_version=mirror,
-            fence_hash=shadow.fence.catalog.fingerprint,
-            base_at=shadow.snapshot.taken_at if shadow.snapshot else datetime.now(UTC),
-        )
-        self.shadows.keep(dry_run.id, shadow)
-        return shadow
-
-    def view(self, dry_run: DryRun) -> DryRunView:
-        """The dry run as its rep sees it."""
+    def view(self, dry_run: DryRun, lost: bool = False) -> DryRunView:
+        """The dry run as its rep sees it; `lost`: its shadow is known to be gone."""
+        notes = (LOST,) if lost else self.shadows.notes(dry_run.id)
         proposal = self.control.latest_proposal(dry_run.id)
         return DryRunView(
             id=dry_run.id, tenant_key=dry_run.tenant_key, tenant_label=dry_run.tenant_label, purpose=dry_run.purpose,
             request=dry_run.request, rep=dry_run.rep, state=dry_run.state,
             steps=len(self.control.statements(dry_run.id)), created_at=dry_run.created_at,
-            expires_at=dry_run.expires_at, proposal_id=proposal.id if proposal else None,
+            expires_at=dry_run.expires_at, proposal_id=proposal.id if proposal else None, notes=notes,
         )  # fmt: skip

@@ -84,7 +84,7 @@ class Proposing:
         stepped = self._dry_runs.net(shadow, sets)
         rehearsed = rehearse(shadow, recorded)
         diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
-        notes = list(rehearsed.notes)
+        notes = [*shadow.notes, *rehearsed.notes]
         if stepped.tables_root != diff.tables_root:
             notes.append(
                 "In one transaction the statements change other rows or values than they did step by step;"

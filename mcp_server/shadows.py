@@ -5,7 +5,8 @@ Used by the desk only. A shadow made by another replica is attached to as long a
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import psycopg
 
 from mcp_server.production import Production
-from shadow.errors import SandboxUnavailable
+from shadow.errors import SandboxUnavailable, ShadowExpired
 from shadow.fence import Fence
 from shadow.mirror import check_apart, ensure_mirror
 from shadow.sandbox import Sandbox
@@ -23,6 +24,8 @@ from shadow.snapshot import Snapshot
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
+#: Seconds for which production's schema is taken to be the one last seen; a replay looks again in any case.
+_SCHEMA_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,14 @@ def reaching() -> Iterator[None]:
         ) from None
 
 
+def _outdated() -> ShadowExpired:
+    return ShadowExpired(
+        "Production's schema changed since the dry run's shadow was made.",
+        "Nothing was changed anywhere; the recorded statements are kept.",
+        "Continue as before: the shadow is rebuilt on the new schema, or start a new dry run.",
+    )
+
+
 class Shadows:
     """Takes shadows from the sandbox and keeps them open for their dry runs."""
 
@@ -69,6 +80,7 @@ class Shadows:
         self._passwords: dict[str, str] = {}
         self._filling: threading.Thread | None = None
         self._apart = False
+        self._looked: tuple[str, float] | None = None
 
     def warm(self) -> None:
         """Makes the mirror and fills the pool, so that the first dry run waits for neither."""
@@ -153,18 +165,51 @@ class Shadows:
         """
         with reaching():
             password = self._sandbox.password(shadow_id) if shadow_id else None
+        if shadow_id is None or password is None:
+            self.forget(dry_run_id)
+            raise gone()
+        if self._schema() not in (None, fingerprint):
+            raise _outdated()
         with self._lock:
             shadow = self._open.pop(dry_run_id, None)
-            if shadow is not None and password is not None and not (shadow.owner.closed or shadow.role.closed):
+            # Another process may have rebuilt it under another id.
+            if shadow is not None and shadow.id == shadow_id and not (shadow.owner.closed or shadow.role.closed):
                 self._open[dry_run_id] = shadow  # last again: used most recently
                 return shadow
+        if shadow is not None:
+            shadow.close()
         fence = self._production.fence()
-        if shadow_id is None or password is None or fence.catalog.fingerprint != fingerprint:
-            raise gone()
+        if fence.catalog.fingerprint != fingerprint:
+            raise _outdated()
         shadow = self._connect(shadow_id, password, fence, tenant_key)
         shadow.attach()
         self.keep(dry_run_id, shadow)
         return shadow
+
+    def _schema(self) -> str | None:
+        """The fingerprint of production's schema, looked up now and then; None while production does not answer."""
+        now = time.monotonic()
+        with self._lock:
+            if self._looked is not None and now < self._looked[1]:
+                return self._looked[0]
+        try:
+            fingerprint = self._production.fence().catalog.fingerprint
+        except SandboxUnavailable:
+            return None  # what is loaded can still be read; whoever needs production says so
+        with self._lock:
+            self._looked = (fingerprint, now + _SCHEMA_S)
+        return fingerprint
+
+    def notes(self, dry_run_id: str) -> tuple[str, ...]:
+        """What is to be known of the dry run's shadow, where it is open in this process."""
+        with self._lock:
+            shadow = self._open.get(dry_run_id)
+        return tuple(shadow.notes) if shadow is not None else ()
+
+    @reaching()
+    def lost(self, shadow_ids: Sequence[str]) -> frozenset[str]:
+        """Those of the shadows that the sandbox holds no more."""
+        return frozenset(shadow_ids) - self._sandbox.living(shadow_ids) if shadow_ids else frozenset()
 
     def forget(self, dry_run_id: str) -> None:
         """Closes the connections of a dry run's shadow; the shadow itself stays until dropped."""

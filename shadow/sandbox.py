@@ -5,7 +5,7 @@ The desk opens one `Sandbox` per process; all shared state is in the sandbox's o
 
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -216,6 +216,15 @@ class Sandbox:
                 (shadow_id,),
             ).fetchone()
         return row[0] if row else None
+
+    def living(self, shadow_ids: Sequence[str]) -> frozenset[str]:
+        """Those of the shadows that can be used."""
+        with self.admin() as conn:
+            rows = conn.execute(
+                "SELECT id FROM shadowdesk.shadows WHERE id = ANY(%s) AND state = 'taken' AND expires_at > now()",
+                (list(shadow_ids),),
+            ).fetchall()
+        return frozenset(str(shadow_id) for (shadow_id,) in rows)
 
     def drop(self, shadow_id: str) -> None:
         """Drops one shadow: database, roles, registry row; safe to call again after a crash."""

@@ -4,6 +4,7 @@ directory and reused by the next ones. The only importer of the docker SDK; call
 
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ echo 'host all all all scram-sha-256' >> {_DATA}/pg/pg_hba.conf
 exec "$bin/postgres" -D {_DATA}/pg "$@"
 """
 _HEALTH = f"bin=''; {_FIND} \"$bin/pg_isready\" -q -h {_RUN} -p {PORT} -U {OWNER} -d postgres"
+_HERE = "unix:///var/run/docker.sock"
 _log = logging.getLogger(__name__)
 
 
@@ -57,8 +59,7 @@ class DockerSandbox:
         """Starts the container, or takes up the one that runs. Raises SandboxUnavailable."""
         self._wanted = wanted(url)
         self.bin_dir = bin_dir()
-        with _asking():
-            self._engine = docker.DockerClient.from_env(timeout=60)
+        self._engine = connect_engine()
         try:
             self._place = Place(directory)
             self.url = self.again()
@@ -234,9 +235,9 @@ class DockerSandbox:
             said = f"it needed more than {self._wanted.memory_mb} MB"
         last = said.splitlines()[-1][:300] if said else "it said nothing"
         return SandboxUnavailable(
-            f"Postgres in a container of {self._wanted.image} did not start: {last} (exit code {state.get('ExitCode')}).",
+            f"Postgres in a container of {self._wanted.image} ended with exit code {state.get('ExitCode')}: {last}.",
             "The container was removed; nothing else was changed.",
-            "Mend what it says, give it more with ?memory_mb=…&data_mb=… in sandbox.url, or name another image.",
+            "Mend what it says, give it more with ?memory_mb=…&data_mb=… in sandbox.url, or use another image.",
         )
 
     def _refused(self, error: APIError, port: int | None) -> SandboxUnavailable:
@@ -264,6 +265,18 @@ def _no_postgres(asked: Wanted) -> SandboxUnavailable:
     )
 
 
+def connect_engine() -> docker.DockerClient:
+    """A client of the daemon that DOCKER_HOST names, or this machine's. Raises SandboxUnavailable."""
+    where = os.environ.get("DOCKER_HOST") or _HERE
+    try:
+        if where.startswith("unix://"):  # asked first: the SDK leaves a socket open when nobody answers
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(where.removeprefix("unix://"))
+        return docker.DockerClient.from_env(timeout=60)
+    except (OSError, DockerException):
+        raise _no_daemon() from None
+
+
 @contextmanager
 def _asking() -> Iterator[None]:
     """Says in words that the daemon does not answer, or refused."""
@@ -274,9 +287,12 @@ def _asking() -> Iterator[None]:
             f"Docker refused: {str(error.explanation)[:300]}.", "Nothing else was changed.", "Mend what it says."
         ) from None
     except (DockerException, requests.RequestException):
-        where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-        raise SandboxUnavailable(
-            f"No Docker daemon answers at {where}.",
-            NO_CONTAINER,
-            "Start Docker, let this user use it, set DOCKER_HOST, or give another sandbox.url (embedded needs none).",
-        ) from None
+        raise _no_daemon() from None
+
+
+def _no_daemon() -> SandboxUnavailable:
+    return SandboxUnavailable(
+        f"No Docker daemon answers at {os.environ.get('DOCKER_HOST') or _HERE}.",
+        NO_CONTAINER,
+        "Start Docker, let this user use it, set DOCKER_HOST, or give another sandbox.url (embedded needs none).",
+    )

@@ -59,6 +59,9 @@ class Shadow:
         self.progress: Callable[[str, float], None] | None = None
         #: Measures before the first write, by name; filled by the hub.
         self.totals: dict[str, str] = {}
+        #: What the rep must know about this shadow, such as that it was rebuilt and why; `news` gives each once.
+        self.notes: list[str] = []
+        self._told = 0
         self._reader_url = reader_url
         self._max_bytes = max_bytes
         try:
@@ -105,7 +108,7 @@ class Shadow:
     def alone(self) -> Iterator[None]:
         """One piece of work at a time on this shadow, across threads and processes; sees what others have loaded.
 
-        Raises ShadowExpired when the shadow was dropped meanwhile.
+        Raises ShadowExpired when the shadow was dropped meanwhile, or its server went away.
         """
         with self.lock:
             try:
@@ -115,6 +118,10 @@ class Shadow:
                 raise gone() from error
             try:
                 yield
+            except psycopg.OperationalError as error:
+                if self.owner.closed or self.role.closed:
+                    raise gone() from error
+                raise
             finally:
                 self.progress = None
                 with suppress(psycopg.Error):
@@ -125,6 +132,12 @@ class Shadow:
         for conn in (self.role, self.owner):
             with suppress(psycopg.Error):
                 conn.close()
+
+    def news(self) -> tuple[str, ...]:
+        """The notes that were not told with a step yet."""
+        untold = tuple(self.notes[self._told :])
+        self._told = len(self.notes)
+        return untold
 
     def level(self, name: str) -> int:
         """How deep a table is loaded: 0 not at all, then READ, WRITE, DELETE."""
@@ -306,7 +319,7 @@ def slot_name(table: str, column: str) -> str:
 def gone() -> ShadowExpired:
     """The shadow's database is not there any more."""
     return ShadowExpired(
-        "The dry run's shadow is gone: it expired or the sandbox was restarted.",
+        "The dry run's shadow is lost: it expired, or the sandbox was restarted.",
         "Nothing was changed anywhere; the recorded statements are kept.",
         "Continue as before: the shadow is rebuilt from its statements, or start a new dry run.",
     )
