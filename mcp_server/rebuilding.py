@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server.control.records import DryRun, Statement
 from mcp_server.recorded import preload
+from mcp_server.shadows import let_go
 from shadow.errors import ShadowError, ShadowExpired, StatementFailed, StatementRefused
 from shadow.run import run_step
 from shadow.shadow import Shadow
@@ -45,7 +46,7 @@ def rebuild(dry_runs: "DryRuns", dry_run: DryRun, lost: ShadowError) -> Shadow:
             base_at=base_at,
         )
     except BaseException:
-        shadow.close()
+        let_go(shadow)
         shadows.drop(dry_run.id, shadow.id)
         raise
     steps = "1 recorded statement" if len(kept) == 1 else f"{len(kept)} recorded statements"

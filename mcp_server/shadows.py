@@ -53,6 +53,13 @@ def reaching() -> Iterator[None]:
         ) from None
 
 
+def let_go(shadow: Shadow) -> None:
+    """Closes the shadow's connections and the snapshot it holds on production."""
+    shadow.close()
+    if shadow.snapshot is not None:
+        shadow.snapshot.close()
+
+
 def _outdated() -> ShadowExpired:
     return ShadowExpired(
         "Production's schema changed since the dry run's shadow was made.",
@@ -177,7 +184,7 @@ class Shadows:
                 self._open[dry_run_id] = shadow  # last again: used most recently
                 return shadow
         if shadow is not None:
-            shadow.close()
+            let_go(shadow)
         fence = self._production.fence()
         if fence.catalog.fingerprint != fingerprint:
             raise _outdated()
@@ -216,9 +223,7 @@ class Shadows:
         with self._lock:
             shadow = self._open.pop(dry_run_id, None)
         if shadow is not None:
-            shadow.close()
-            if shadow.snapshot is not None:
-                shadow.snapshot.close()
+            let_go(shadow)
 
     @reaching()
     def ended(self, shadow_id: str | None) -> None:
