@@ -1,5 +1,5 @@
 # The first call makes the environment by itself, with or without uv on the machine.
-.PHONY: demo test lint bench fidelity faults serve
+.PHONY: demo test lint bench fidelity faults serve mcpb
 
 export UV_PYTHON_DOWNLOADS := never
 PY := .venv/bin/python
@@ -32,3 +32,11 @@ fidelity: .venv/.ready
 
 faults: .venv/.ready
 	$(PY) -m tests.faults --count 200 --json faults.json
+
+# The bundle for Claude Desktop, checked and packed by the official tool (Node is needed for that alone).
+MCPB := npx --yes @anthropic-ai/mcpb@2.1.2
+
+mcpb: .venv/.ready
+	rm -rf dist/mcpb && $(PY) -m mcp_server.bundle dist/mcpb
+	$(MCPB) validate dist/mcpb/manifest.json
+	$(MCPB) pack dist/mcpb dist/shadowdesk.mcpb

@@ -240,6 +240,9 @@ def _mark(scope: Scope, place: int) -> tuple[sql.Composable, str] | None:
     column = scope.images.columns[place]
     if column.name in scope.images.generated:
         return sql.SQL("before IS NULL"), KIND_LETTERS["generated"]
+    for names, kind in ((scope.images.drawn, "generated"), (scope.images.walls, "wall")):
+        if column.name in names:
+            return sql.SQL("before[{0}] IS DISTINCT FROM after[{0}]").format(place + 1), KIND_LETTERS[kind]
     clocks = scope.rule.texts(scope.images.table, column)
     if not clocks:
         return None

@@ -12,7 +12,7 @@ from differ.model import Column
 #: The oid of `text` (pg_type.dat); array_send writes it.
 TEXT_OID = 25
 #: What stands for an after cell's kind in a row's bytes.
-KIND_LETTERS = {"value": "v", "clock": "c", "generated": "g"}
+KIND_LETTERS = {"value": "v", "clock": "c", "wall": "w", "generated": "g"}
 
 
 def frame(text: str) -> str:

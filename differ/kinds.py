@@ -56,4 +56,8 @@ def cell_kind(
         return "value"
     cell = after[position]
     same = before is not None and before[position] == cell
+    if not same and column.name in images.drawn:
+        return "generated"
+    if not same and column.name in images.walls:
+        return "wall"
     return "clock" if not same and cell in rule.texts(images.table, column) else "value"

@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeAlias
 
 #: A row's key: (column, text) in the key's own order.
 Key: TypeAlias = tuple[tuple[str, str], ...]
-#: `clock`: equals the shadow's own transaction time. `generated`: drawn inside a trigger. Else `value`.
-CellKind: TypeAlias = Literal["value", "clock", "generated"]
+#: `clock`: equals the shadow's own transaction time. `wall`: the wall clock, taken by a trigger while it ran.
+#: `generated`: drawn inside a trigger. Else `value`.
+CellKind: TypeAlias = Literal["value", "clock", "wall", "generated"]
 RowKind: TypeAlias = Literal["insert", "update", "delete"]
 PathKind: TypeAlias = Literal["changed", "added", "removed"]
 Json: TypeAlias = Mapping[str, Any]
@@ -31,8 +32,9 @@ class TableImages:
     """Where one table's current rows, pristine copy, step images and touched keys are: (schema, name) each.
 
     `pristine` is None for a sink (it starts empty) and while nothing wrote the table. `generated` names
-    columns whose values in new rows were drawn inside triggers. Only a sink may have no
-    key; its touched table notes a row's own text as k1.
+    columns whose values in new rows were drawn inside triggers, `drawn` and `walls` columns that triggers gave a
+    drawn value or the wall clock in whatever rows they changed. Only a sink may have no key; its touched table notes
+    a row's own text as k1.
     """
 
     table: str
@@ -44,6 +46,8 @@ class TableImages:
     key: tuple[str, ...]
     sink: bool = False
     generated: frozenset[str] = frozenset()
+    drawn: frozenset[str] = frozenset()
+    walls: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         missing = set(self.key) - {column.name for column in self.columns}

@@ -26,7 +26,12 @@ _HIDING = frozenset("⟨⟩\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180
 }
 _VERBS = (("updated", "changed"), ("inserted", "added"), ("deleted", "deleted"))
 _KINDS = {"insert": "added", "update": "changed", "delete": "deleted"}
-_REMARKS = {"clock": " (the clock: set anew at replay)", "generated": " (drawn by the database)", "value": ""}
+_REMARKS = {
+    "clock": " (the clock: set anew at replay)",
+    "wall": " (the clock while it runs: set anew at replay)",
+    "generated": " (drawn by the database)",
+    "value": "",
+}
 
 
 def neutralise(value: str, cap: int) -> str:

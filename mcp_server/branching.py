@@ -78,6 +78,9 @@ class Branching:
         def work(shadow: Shadow, _steps: list[Statement]) -> list[str]:
             preload(shadow, statement)
             gated = self._dry_runs.recorded(shadow, [statement])[0].gated
+            masks = self._dry_runs.masking.of(caller, dry_run_id)
+            masks.check(gated, self._dry_runs.surface(shadow), statement.tool)
+            self._dry_runs.scope.require_writes(caller, gated, statement.tool)
             ran = run_step(shadow, gated, statement.step)
             self._dry_runs.record(
                 dry_run, shadow, gated, statement.step, ran, statement.reason, statement.tool, statement.arguments

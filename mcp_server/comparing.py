@@ -4,7 +4,7 @@ Called by the desk; each dry run's net diff is read on its own shadow, and nothi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from differ.model import CellChange, Diff, Key, MeasureDelta, RowChange, RowKind
@@ -14,6 +14,7 @@ from mcp_server.errors import WrongState
 from mcp_server.governed import Facts
 from mcp_server.identity import Caller
 from mcp_server.images import drawn_columns
+from mcp_server.masking import Masks
 from shadow.shadow import Shadow
 
 #: Changed rows of one dry run that are compared; a fix that changes more is compared by its summary.
@@ -116,7 +117,7 @@ class Comparing:
                 "Nothing was compared.",
                 "Compare two candidate fixes of one tenant.",
             )
-        return side_by_side(*(self._side(run) for run in runs))
+        return _masked(side_by_side(*(self._side(run) for run in runs)), self._dry_runs.masking.of(caller, a))
 
     def _side(self, dry_run: DryRun) -> _Side:
         def work(shadow: Shadow, steps: list[Statement]) -> _Side:
@@ -125,6 +126,27 @@ class Comparing:
             return _Side(dry_run=self._dry_runs.control.dry_run(dry_run.id), diff=diff, drawn=drawn)
 
         return self._dry_runs.on_shadow(dry_run, work)
+
+
+def _masked(found: Comparison, masks: Masks) -> Comparison:
+    """The comparison without the values that its reader does not see."""
+    return replace(
+        found,
+        only_a=tuple(masks.row(row) for row in found.only_a),
+        only_b=tuple(masks.row(row) for row in found.only_b),
+        different=tuple(
+            replace(pair, cells=tuple(_masked_cell(pair.table, cell, masks) for cell in pair.cells))
+            for pair in found.different
+        ),
+    )
+
+
+def _masked_cell(table: str, cell: CellPair, masks: Masks) -> CellPair:
+    if not masks.hides(table, cell.column):
+        return cell
+    sides = (masks.hidden(text) for text in (cell.before, cell.after_a, cell.after_b))
+    before, after_a, after_b = sides
+    return replace(cell, before=before, after_a=after_a, after_b=after_b)
 
 
 def side_by_side(a: _Side, b: _Side) -> Comparison:

@@ -12,15 +12,16 @@ from typing import Any
 import psycopg
 
 from differ.digest import digest, table_root, tables_root
-from differ.model import Column, FrozenRow
+from differ.model import Column, Diff, FrozenRow
 from mcp_server.control.records import Confirmation, DryRun, Proposal
 from mcp_server.control.store import ControlStore
 from mcp_server.dry_runs import DryRuns
 from mcp_server.errors import ConfirmationRefused, DeskError, WrongState
 from mcp_server.identity import Caller
-from mcp_server.policy import Policy
+from mcp_server.policy import STRICTNESS, Policy, stricter
 from mcp_server.proposing import looked_of
 from mcp_server.recorded import thaw
+from mcp_server.settings_sections import Decision
 from mcp_server.surface import gate_surface
 from mcp_server.views import ReceiptView
 from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, SandboxUnavailable, ShadowError
@@ -78,21 +79,25 @@ class Confirming:
         """Why this person may not confirm the proposal; None when they may."""
         rights = self._policy.confirm_rights(person.role)
         approved = proposal.state == "approved"
-        if proposal.decision == "nobody":
+        mine = person.name == dry_run.rep
+        decision = self._decision(proposal)
+        if decision == "nobody":
             return "Policy lets nobody confirm this."
-        if proposal.state == "escalated" and not ("engineer" in rights and person.name != dry_run.rep):
+        if proposal.state == "escalated" and not ("engineer" in rights and not mine):
             return "It was escalated and waits for an engineer's answer."
-        if proposal.decision == "self" or approved:
-            mine = person.name == dry_run.rep
-            return (
-                None
-                if (mine and "self" in rights) or rights & {"second", "engineer"}
-                else "Your role may not confirm it."
-            )
-        if proposal.decision == "second":
-            other = person.name != dry_run.rep and bool(rights & {"second", "engineer"})
+        if decision == "self" or approved:
+            may = "self" in rights if mine else bool(rights & {"second", "engineer"})
+            return None if may else "Your role may not confirm it."
+        if decision == "second":
+            other = not mine and bool(rights & {"second", "engineer"})
             return None if other else "Policy wants a second person."
-        return None if "engineer" in rights and person.name != dry_run.rep else "Policy wants an engineer."
+        return None if "engineer" in rights and not mine else "Policy wants an engineer."
+
+    def _decision(self, proposal: Proposal) -> Decision:
+        """The stricter of what policy said when it was proposed and what today's says now, at this hour."""
+        proposed = next(kept for kept in STRICTNESS if kept == proposal.decision)
+        now = self._policy.decide(Diff.from_json(proposal.diff), proposal.frozen.get("classes"))
+        return stricter(proposed, now.decision)
 
     @contextmanager
     def _announced(self, proposal_id: str) -> Iterator[psycopg.Connection[Any]]:

@@ -1,15 +1,16 @@
 """Checks every URL, role and right that the configuration names, and says how to mend what is wrong.
 
-Called by `shadowdesk doctor`; reads only.
+Called by `shadowdesk doctor`; what it tries is rolled back.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import psycopg
 
 from mcp_server.assembly import control_urls, open_on, production_settings, sandbox_limits, sandbox_server
+from mcp_server.doctor_rights import Check, applier_rights, audit_rights, conditions, reader_rights
+from mcp_server.doctor_rights import settings as server_settings
 from mcp_server.errors import EXPLAINED
 from mcp_server.install import APPLIER, READER
 from mcp_server.production import Production
@@ -17,30 +18,33 @@ from mcp_server.settings import Settings
 from shadow.fence import Fence
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One thing looked at; `mend` says what to do when it is not ok."""
-
-    name: str
-    ok: bool
-    detail: str
-    mend: str = ""
-
-
 def check_production(production: Production) -> Iterator[Check]:
     """Reader and applier: reachable, the right role, the rights they need and those they must not have."""
     settings = production.settings
-    yield from _connection("production.reader_url", settings.reader_url, _check_reader)
+    schemas = settings.search_path
+
+    def reader(conn: psycopg.Connection[tuple[object, ...]]) -> Iterator[Check]:
+        yield from _check_reader(conn)
+        yield from reader_rights(conn, schemas)
+        yield from server_settings(conn)
+
+    def applier(conn: psycopg.Connection[tuple[object, ...]]) -> Iterator[Check]:
+        yield from _check_applier(conn)
+        yield from applier_rights(conn, schemas)
+
+    yield from _connection("production.reader_url", settings.reader_url, reader)
     if settings.applier_url is None:
         yield Check(name="production.applier_url", ok=True, detail="not configured: this process cannot confirm")
     else:
-        yield from _connection("production.applier_url", settings.applier_url, _check_applier)
+        yield from _connection("production.applier_url", settings.applier_url, applier)
     try:
         fence = production.fence()
     except EXPLAINED as error:
         yield Check(name="fence", ok=False, detail=str(error), mend="Correct [fence] in shadowdesk.toml.")
         return
     yield from _check_fence(fence)
+    with production.reader() as conn:
+        yield from conditions(conn, fence)
 
 
 def _connection(
@@ -136,12 +140,15 @@ def _check_fence(fence: Fence) -> Iterator[Check]:
 def examine(settings: Settings) -> list[Check]:
     """Everything the settings name, in the order in which a process would need it."""
     checks = list(check_production(Production(production_settings(settings, applier=True))))
+    found: list[str] = []
     with ExitStack() as stack:
         servers: tuple[tuple[str, Callable[[], object]], ...] = (
-            ("control", lambda: control_urls(settings, stack)),
+            ("control", lambda: found.extend(control_urls(settings, stack))),
             ("sandbox", lambda: open_on(sandbox_server(settings, stack), sandbox_limits(settings))),
         )
         checks += [_server(name, opened) for name, opened in servers]
+        for role, url in zip(("shadowdesk_control", "shadowdesk_audit"), found, strict=False):
+            checks += audit_rights(role, url)
     return checks
 
 

@@ -6,6 +6,7 @@ Part of the desk; `proposing.py` and `confirming.py` hold the verbs after the di
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from differ.measures import Measure, measure_total
@@ -16,10 +17,12 @@ from mcp_server.control.store import ControlStore
 from mcp_server.errors import NotFound, WrongState
 from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
+from mcp_server.masking import Masking
 from mcp_server.permissions import Permissions
 from mcp_server.production import Production, surface_tables
 from mcp_server.rebuilding import rebuild
-from mcp_server.recorded import limits_for, query_result, statement_view, thaw, warnings_of
+from mcp_server.recorded import drawn_in, limits_for, pins_of, query_result, statement_view, thaw, warnings_of
+from mcp_server.scope import Scope
 from mcp_server.shadows import Shadows
 from mcp_server.surface import describe, gate_surface
 from mcp_server.views import DryRunView, QueryResult, StatementView, StepResult, TableDescription, TenantHit
@@ -63,34 +66,36 @@ class DryRuns:
         permissions: Permissions,
     ) -> None:
         self.settings = settings
-        self.permissions = permissions
         self.production = production
         self.shadows = shadows
         self.control = control
+        self.scope = Scope(permissions, production)
+        self.masking = Masking(permissions, control)
 
     # ------------------------------------------------------------------------------------------------ looking
 
     def find_tenant(self, caller: Caller, text: str, limit: int = 10) -> list[TenantHit]:
-        """Tenants by key or by a part of their label."""
-        return self.production.find_tenants(text, limit)
+        """Tenants by key or by a part of their label, of those the caller's role may see."""
+        return self.production.find_tenants(text, limit, lambda keys: self.scope.tenants(caller, keys))
 
     def describe_tables(self, caller: Caller, tables: list[str] | None = None) -> list[TableDescription]:
         """The surface's tables and columns; names that are not on it are left out."""
         fence = self.production.fence()
-        return describe(fence, surface_tables(fence, tables))
+        return self.masking.describe(caller, describe(fence, surface_tables(fence, tables)))
 
     def list_dry_runs(self, caller: Caller, state: str | None = None, limit: int = 20) -> list[DryRunView]:
         """The newest dry runs first: a rep sees their own, those who answer or inspect see all."""
-        rep = None if self.sees_all(caller) else caller.name
+        rep = None if self.scope.sees_all(caller) else caller.name
         found = self.control.list_dry_runs(state=state, rep=rep, limit=limit)
-        waiting = [d.shadow_id for d in found if d.shadow_id and d.state in WAITING]
-        lost = self.shadows.lost(waiting)
-        return [self.view(d, lost=d.shadow_id in lost) for d in found]
+        tenants = self.scope.tenants(caller, (dry_run.tenant_key for dry_run in found))
+        lost = self.shadows.lost([d.shadow_id for d in found if d.shadow_id and d.state in WAITING])
+        return [self.view(d, lost=d.shadow_id in lost) for d in found if d.tenant_key in tenants]
 
     def statements(self, caller: Caller, dry_run_id: str) -> list[StatementView]:
         """The kept statements of a dry run, as recorded."""
         self.visible(caller, dry_run_id)
-        return [statement_view(s) for s in self.control.statements(dry_run_id)]
+        shown = self.masking.of(caller, dry_run_id).statement
+        return [shown(statement_view(s)) for s in self.control.statements(dry_run_id)]
 
     # ------------------------------------------------------------------------------------------------ clone
 
@@ -99,6 +104,8 @@ class DryRuns:
     ) -> DryRunView:
         """Clones the tenant (rows on first need) into a shadow. Raises TenantNotFound, QuotaExceeded."""
         hit = self.production.tenant(tenant)
+        self.scope.require_tenant(caller, hit.key)
+        self.masking.check(self.production.fence)
         shadow, mirror = self.shadows.start(hit.key, progress)
         now = datetime.now(UTC)
         dry_run = DryRun(
@@ -122,14 +129,13 @@ class DryRuns:
         dry_run = self.visible(caller, dry_run_id)
 
         def work(shadow: Shadow, _steps: list[Statement]) -> QueryResult:
-            ran = self._query(shadow, sql, tuple(params), limit)
+            gated = gate(sql, tuple(params), self.surface(shadow), query=True, limits=self.settings.gate_limits)
+            self.scope.set_timeout(caller, shadow)
+            schemas = partial(self.masking.of(caller, dry_run_id).schemas, shadow, gated)
+            ran = run_query(shadow, gated, limit, schemas)
             return replace(query_result(ran.rows), notes=shadow.news())
 
         return self.on_shadow(dry_run, work)
-
-    def _query(self, shadow: Shadow, text: str, params: tuple[str | None, ...], limit: int) -> Ran:
-        gated = gate(text, params, self.surface(shadow), query=True, limits=self.settings.gate_limits)
-        return run_query(shadow, gated, limit)
 
     def run(
         self,
@@ -147,14 +153,18 @@ class DryRuns:
         Raises StatementRefused (nothing ran), StatementFailed (rolled back), QuotaExceeded, WrongState.
         """
         dry_run = self.editable(caller, dry_run_id)
+        masks = self.masking.of(caller, dry_run_id)
 
         def work(shadow: Shadow, steps: list[Statement]) -> StepResult:
             gated = gate(sql, tuple(params), self.surface(shadow), limits=limits_for(self.settings.gate_limits, tool))
+            self.scope.require_writes(caller, gated, tool)
+            masks.check(gated, self.surface(shadow), tool)
             gated = fill_pins(shadow, gated)
+            self.scope.set_timeout(caller, shadow)
             step = steps[-1].step + 1 if steps else 1
             shadow.progress = progress
             ran = run_step(shadow, gated, step)
-            diff = self._kept_or_undone(shadow, gated, step)
+            diff = self._kept_or_undone(caller, shadow, gated, step)
             self.record(dry_run, shadow, gated, step, ran, reason, tool, arguments)
             rows = query_result(ran.rows) if ran.rows is not None else None
             return StepResult(
@@ -162,18 +172,16 @@ class DryRuns:
                 warnings=(*shadow.news(), *warnings_of(gated, ran)),
             )  # fmt: skip
 
-        return self.on_shadow(dry_run, work)
+        return masks.step(self.on_shadow(dry_run, work))
 
-    def _kept_or_undone(self, shadow: Shadow, gated: GatedStatement, step: int) -> Diff:
-        """The step's diff; a step that changed more rows than a dry run may is taken back."""
+    def _kept_or_undone(self, caller: Caller, shadow: Shadow, gated: GatedStatement, step: int) -> Diff:
+        """The step's diff; a step that changed more rows than the caller's may is taken back."""
         diff = self._step_diff(shadow, step, gated.set_columns, 0, 50)
-        if diff.total_rows > self.settings.max_rows_changed:
+        try:
+            self.scope.require_rows(caller, diff.total_rows, self.settings.max_rows_changed)
+        except QuotaExceeded:
             shadow.undo_to(step - 1)
-            raise QuotaExceeded(
-                f"The statement changed {diff.total_rows} rows; a step may change {self.settings.max_rows_changed}.",
-                "It was taken back: the shadow is as before.",
-                "Narrow the WHERE clause, or ask the operator to raise gate.max_rows_changed.",
-            )
+            raise
         return diff
 
     def record(
@@ -181,19 +189,12 @@ class DryRuns:
         tool: str | None, arguments: dict[str, Any] | None,
     ) -> None:  # fmt: skip
         """Keeps a step that has run, with what it drew; one that cannot be kept is taken back."""
-        drawn = shadow.owner.execute(
-            "SELECT slot, array_agg(value ORDER BY ordinal) FROM shadowdesk.pins WHERE step = %s GROUP BY slot",
-            (step,),
-        ).fetchall()
+        drawn = drawn_in(shadow, step)
         try:
             self.control.add_statement(
                 Statement(
                     dry_run_id=dry_run.id, step=step, text=gated.text, params=gated.params,
-                    pins=tuple(
-                        {"start": p.start, "end": p.end, "function": p.function, "type": p.type, "value": p.value}
-                        for p in gated.pins
-                    ),
-                    defaults={slot: list(values) for slot, values in drawn},
+                    pins=pins_of(gated), defaults=drawn,
                     kind=gated.kind, reason=reason, tool=tool, arguments=arguments, row_count=ran.row_count,
                     warnings=warnings_of(gated, ran), ran_at=datetime.now(UTC),
                 )
@@ -254,7 +255,7 @@ class DryRuns:
                 return self._step_diff(shadow, step, sets, page_start, page_size)
             return self.net(shadow, sets, page_start, page_size)
 
-        return self.on_shadow(dry_run, work)
+        return self.masking.of(caller, dry_run_id).diff(self.on_shadow(dry_run, work))
 
     def net(
         self,
@@ -317,22 +318,16 @@ class DryRuns:
         """Columns that any of the statements assigns: coarse clock values there are values."""
         return frozenset(pair for r in self.recorded(shadow, steps) for pair in r.gated.set_columns)
 
-    def sees_all(self, caller: Caller) -> bool:
-        """True for those who answer for, inspect or re-execute other people's dry runs."""
-        return bool(self.permissions.confirm_rights(caller.role) & {"second", "engineer"}) or any(
-            self.permissions.decide(caller.role, permission).allowed
-            for permission in ("shadow.inspect", "recording.run")
-        )
-
     def visible(self, caller: Caller, dry_run_id: str) -> DryRun:
         """The dry run when the caller may see it. Raises NotFound, also for other people's."""
         dry_run = self.control.dry_run(dry_run_id)
-        if dry_run.rep != caller.name and not self.sees_all(caller):
+        if dry_run.rep != caller.name and not self.scope.sees_all(caller):
             raise NotFound(
                 f"There is no dry run {dry_run_id} of yours.",
                 "Nothing ran.",
                 "list_dry_runs shows the ones you started.",
             )
+        self.scope.require_visible(caller, dry_run.tenant_key, dry_run_id)
         return dry_run
 
     def editable(self, caller: Caller, dry_run_id: str) -> DryRun:
@@ -356,6 +351,7 @@ class DryRuns:
         """
         try:
             shadow = self.shadows.get(dry_run.id, dry_run.shadow_id, dry_run.tenant_key, dry_run.fence_hash)
+            shadow.quiet = self.masking.configured
             with shadow.alone():
                 return work(shadow, self.control.statements(dry_run.id))
         except (ShadowExpired, SnapshotGone) as lost:

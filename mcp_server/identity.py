@@ -79,7 +79,8 @@ class PeopleTokens(TokenVerifier):
                 found = name
         if found is None:
             return None
-        return AccessToken(token="", client_id=found, subject=found, scopes=[], resource=self._resource)
+        scopes = list(self._settings.oauth.scopes) if self._settings.oauth else []
+        return AccessToken(token="", client_id=found, subject=found, scopes=scopes, resource=self._resource)
 
 
 def mcp_resource(settings: Settings) -> str:

@@ -1,6 +1,7 @@
 """Hands the differ what it needs to know of a shadow's bookkeeping; called by the desk before every diff."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from psycopg import sql
 
@@ -12,8 +13,13 @@ from shadow.watch import own
 
 def table_images(shadow: Shadow) -> tuple[TableImages, ...]:
     """Every watched table of the shadow, by name."""
-    rows = shadow.owner.execute("SELECT rel, name, pristine FROM shadowdesk.watched ORDER BY name").fetchall()
-    return tuple(_images(shadow, int(rel), name, pristine) for rel, name, pristine in rows)
+    rows = shadow.owner.execute(
+        "SELECT rel, name, pristine, drawn, walls FROM shadowdesk.watched ORDER BY name"
+    ).fetchall()
+    return tuple(
+        replace(_images(shadow, int(rel), name, pristine), drawn=frozenset(drawn), walls=frozenset(walls))
+        for rel, name, pristine, drawn, walls in rows
+    )
 
 
 def _images(shadow: Shadow, oid: int, name: str, pristine: bool) -> TableImages:

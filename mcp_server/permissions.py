@@ -19,6 +19,7 @@ PERMISSION_OF: Mapping[str, str] = {
     "show_diff": "dry_run.diff",
     "propose": "dry_run.propose",
     "proposal_status": "dry_run.diff",
+    "open_review": "dry_run.diff",
     "escalate": "dry_run.escalate",
     "revert": "dry_run.revert",
     "compare_dry_runs": "dry_run.diff",
@@ -36,6 +37,9 @@ PERMISSION_OF: Mapping[str, str] = {
     "reap": "sandbox.reap",
     "login": "",
     "logout": "",
+    "token_issue": "",
+    "token_list": "",
+    "token_revoke": "",
 }
 #: Given by the role's `confirm` list, never by a pattern.
 BY_CONFIRM = frozenset({"proposal.confirm", "proposal.answer"})
@@ -52,13 +56,34 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoleLimits:
+    """What narrows a role's permissions; None leaves that side to the fence and the common limits.
+
+    `tenants` are keys or patterns, `tenants_query` a SELECT of keys: either may name a tenant. `writes` are tables
+    and `table.column`s for statements of free SQL.
+    """
+
+    tenants: tuple[str, ...] | None = None
+    tenants_query: str | None = None
+    writes: tuple[str, ...] | None = None
+    rows_per_step: int | None = None
+    statement_timeout_s: int | None = None
+
+
+#: Of a role that is not there.
+NOTHING = RoleLimits(tenants=(), writes=(), rows_per_step=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Role:
-    """Patterns of permissions, and which kinds of proposals the role may confirm."""
+    """Patterns of permissions, which kinds of proposals the role may confirm, and its limits."""
 
     name: str
     permissions: tuple[str, ...] = ()
     confirm: frozenset[str] = frozenset()
     sees_masked: bool = False
+    masked: tuple[str, ...] = ()
+    limits: RoleLimits = RoleLimits()
 
 
 class Permissions:
@@ -77,6 +102,8 @@ class Permissions:
                     permissions=one.permissions,
                     confirm=frozenset(one.confirm),
                     sees_masked=one.sees_masked,
+                    masked=(*settings.masking.columns, *one.masked),
+                    limits=RoleLimits(**dict(one.limits)),
                 )
                 for name, one in settings.roles.items()
             }
@@ -100,6 +127,25 @@ class Permissions:
         """Which of 'self', 'second', 'engineer' the role may confirm as; empty for unknown roles."""
         known = self._roles.get(role)
         return known.confirm if known else frozenset()
+
+    def limits(self, role: str) -> RoleLimits:
+        """What narrows the role's permissions; everything, for a role that is not there."""
+        known = self._roles.get(role)
+        return known.limits if known else NOTHING
+
+    def sees_masked(self, role: str) -> bool:
+        """Whether people of the role see masked values on pages; a model never does."""
+        known = self._roles.get(role)
+        return known is not None and known.sees_masked
+
+    def masked(self, role: str) -> tuple[str, ...]:
+        """Patterns of the columns whose values are masked for the role; all of them for a role that is not there."""
+        known = self._roles.get(role)
+        return known.masked if known else ("*.*",)
+
+    def all_masked(self) -> frozenset[str]:
+        """The patterns of all roles."""
+        return frozenset(pattern for role in self._roles.values() for pattern in role.masked)
 
     def _by_confirm(self, role: Role, permission: str) -> Decision:
         if role.confirm:

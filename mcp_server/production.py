@@ -4,7 +4,7 @@ The fence is rebuilt when the catalog's fingerprint changes; nothing here can wr
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -14,9 +14,16 @@ from mcp_server.errors import ConfigurationInvalid
 from mcp_server.views import TenantHit
 from shadow.catalog import read_catalog, read_fingerprint
 from shadow.errors import SandboxUnavailable, TenantNotFound
-from shadow.fence import Fence, FenceInvalid, FenceRules, build_fence
+from shadow.fence import Fence, FenceRules, build_fence
+from shadow.links import FenceInvalid
+from shadow.owners import owners
 from shadow.predicate import base
 from shadow.session import connect
+
+#: Those of the keys that somebody may see.
+Seen = Callable[[Sequence[str]], frozenset[str]]
+#: Tenants read at once where not every one of them may be shown.
+_PAGE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +71,29 @@ class Production:
                     ) from None
             return self._fence
 
-    def find_tenants(self, text: str, limit: int) -> list[TenantHit]:
-        """Tenants whose key equals `text` or whose label contains it, at most `limit`."""
+    def find_tenants(self, text: str, limit: int, seen: Seen | None = None) -> list[TenantHit]:
+        """Tenants whose key equals `text` or whose label contains it, at most `limit` of those that `seen` lets by."""
         fence = self.fence()
         table, label = base(fence.tables[fence.root]), fence.label or fence.key
         pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         query = sql.SQL(
             "SELECT {key}::text, {label}::text FROM {table}"
             " WHERE {key}::text = %(text)s OR {label}::text ILIKE %(pattern)s"
-            " ORDER BY ({key}::text = %(text)s) DESC, {label} LIMIT %(limit)s"
+            " ORDER BY ({key}::text = %(text)s) DESC, {label}, {key}::text LIMIT %(limit)s OFFSET %(offset)s"
         ).format(key=sql.Identifier(fence.key), label=sql.Identifier(label), table=table)
+        found: list[TenantHit] = []
+        offset, page = 0, limit if seen is None else max(limit, _PAGE)
+        given = {"text": text, "pattern": pattern, "limit": page}
         with self.reader() as conn:
-            rows = conn.execute(query, {"text": text, "pattern": pattern, "limit": limit}).fetchall()
-        return [TenantHit(key=str(key), label=str(label)) for key, label in rows]
+            while len(found) < limit:
+                rows = conn.execute(query, {**given, "offset": offset}).fetchall()
+                hits = [TenantHit(key=str(key), label=str(label)) for key, label in rows]
+                allowed = frozenset(hit.key for hit in hits) if seen is None else seen([hit.key for hit in hits])
+                found += [hit for hit in hits if hit.key in allowed]
+                offset += page
+                if len(rows) < page:
+                    break
+        return found[:limit]
 
     def tenant(self, key: str) -> TenantHit:
         """The tenant with exactly this key. Raises TenantNotFound."""
@@ -113,22 +130,13 @@ class Production:
         return found
 
     def _owner(self, fence: Fence, table_name: str, column: str, value: str) -> str | None:
-        """Walks the first path up to the tenant column."""
-        name, joins, aliases = table_name, [], 0
-        start = sql.SQL("{} AS a0").format(base(fence.tables[name]))
-        while fence.tables[name].paths:
-            fk = fence.tables[name].paths[0]
-            on = sql.SQL(" AND ").join(
-                sql.SQL("{} = {}").format(sql.Identifier(f"a{aliases + 1}", p), sql.Identifier(f"a{aliases}", c))
-                for c, p in zip(fk.columns, fk.parent_columns, strict=True)
-            )
-            name, aliases = fk.parent, aliases + 1
-            joins.append(
-                sql.SQL(" JOIN {} AS {} ON {}").format(base(fence.tables[name]), sql.Identifier(f"a{aliases}"), on)
-            )
-        query = sql.SQL("SELECT DISTINCT {}::text FROM {}{} WHERE {} = %s::{} LIMIT 2").format(
-            sql.Identifier(f"a{aliases}", str(fence.tables[name].tenant_column)), start, sql.SQL("").join(joins),
-            sql.Identifier("a0", column), sql.SQL(fence.tables[table_name].table.column(column).type),
+        """The one tenant that the rows with this value lead to; None when there is none, or more than one."""
+        table = fence.tables[table_name]
+        query = sql.SQL(
+            "SELECT DISTINCT o.owner FROM {} AS t CROSS JOIN LATERAL ({}) AS o WHERE {} = %s::{} LIMIT 2"
+        ).format(
+            base(table), owners(fence, table, "t"), sql.Identifier("t", column),
+            sql.SQL(table.table.column(column).type),
         )  # fmt: skip
         with self.reader() as conn:
             try:

@@ -22,6 +22,7 @@ from mcp_server.images import step_clocks, table_images
 from mcp_server.policy import Policy
 from mcp_server.recorded import statement_view
 from mcp_server.views import ProposalView, ReceiptView
+from shadow.drawn import forget_drawn, rehearse_again
 from shadow.errors import SandboxUnavailable
 from shadow.freshness import Looked, looked_at, stale, stale_sentence
 from shadow.rehearsal import Rehearsed, drawn, rehearse
@@ -81,11 +82,15 @@ class Proposing:
     def _rehearse(self, dry_run: DryRun, shadow: Shadow, steps: Sequence[Statement]) -> Rehearsal:
         recorded = self._dry_runs.recorded(shadow, steps)
         sets = frozenset(pair for r in recorded for pair in r.gated.set_columns)
+        forget_drawn(shadow)
         stepped = self._dry_runs.net(shadow, sets)
         rehearsed = rehearse(shadow, recorded)
         diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
-        notes = [*shadow.notes, *rehearsed.notes]
         if stepped.tables_root != diff.tables_root:
+            rehearsed = rehearse_again(shadow, recorded, rehearsed, sets)
+            diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
+        notes = [*shadow.notes, *rehearsed.notes]
+        if _other_rows(shadow, stepped, diff):
             notes.append(
                 "In one transaction the statements change other rows or values than they did step by step;"
                 " this diff is the one transaction's."
@@ -110,14 +115,15 @@ class Proposing:
         )
 
     def _store(self, dry_run: DryRun, shadow: Shadow, rehearsal: Rehearsal, note: str) -> str:
-        verdict = self._policy.decide(rehearsal.diff)
         now = datetime.now(UTC)
+        frozen = _frozen(shadow, rehearsal)
+        verdict = self._policy.decide(rehearsal.diff, frozen["classes"], now)
         proposal = Proposal(
             id=f"pr_{new_id()}", dry_run_id=dry_run.id, digest=digest(rehearsal.header, rehearsal.diff.tables_root),
-            header=rehearsal.header, frozen=_frozen(shadow, rehearsal), diff=rehearsal.diff.to_json(),
+            header=rehearsal.header, frozen=frozen, diff=rehearsal.diff.to_json(),
             decision=verdict.decision, reasons=tuple(verdict.reasons), rows=_typed_rows(rehearsal.diff),
-            state="pending",
-            note=note, created_at=now, expires_at=now + timedelta(seconds=self._ttl_s),
+            state="pending", note=note, policy_version=self._policy.version, created_at=now,
+            expires_at=now + timedelta(seconds=self._ttl_s),
         )  # fmt: skip
         self._control.create_proposal(proposal, self._frozen_rows(shadow, rehearsal.set_columns))
         return proposal.id
@@ -136,7 +142,7 @@ class Proposing:
         """One proposal as it stands; a dry run's id finds its latest. Raises NotFound."""
         record = self._find(proposal_id)
         dry_run = self._dry_runs.visible(caller, record.dry_run_id)
-        view = self.view(record, dry_run)
+        view = self.masked(caller, self.view(record, dry_run))
         waits = record.state in ("pending", "escalated", "approved")
         return replace(view, freshness=self._freshness(record)) if waits else view
 
@@ -154,6 +160,12 @@ class Proposing:
             return ("Production could not be asked whether rows you looked at changed since.",)
         return (stale_sentence(changed),) if changed else ()
 
+    def masked(self, caller: Caller, view: ProposalView) -> ProposalView:
+        """The proposal as this caller may see it."""
+        masks = self._dry_runs.masking.of(caller, view.dry_run_id)
+        statements = tuple(masks.statement(one) for one in view.statements)
+        return replace(view, diff=masks.diff(view.diff), statements=statements)
+
     def _find(self, proposal_id: str) -> Proposal:
         if proposal_id.startswith("dr_"):
             latest = self._control.latest_proposal(proposal_id)
@@ -165,12 +177,13 @@ class Proposing:
     def list_proposals(self, caller: Caller) -> list[ProposalView]:
         """Proposals that wait for somebody, newest first: the caller's own, all of them for those who answer."""
         found = []
-        for dry_run in self._control.list_dry_runs(
-            state=None, rep=None if self._dry_runs.sees_all(caller) else caller.name, limit=100
-        ):
+        rep = None if self._dry_runs.scope.sees_all(caller) else caller.name
+        listed = self._control.list_dry_runs(state=None, rep=rep, limit=100)
+        tenants = self._dry_runs.scope.tenants(caller, (dry_run.tenant_key for dry_run in listed))
+        for dry_run in (one for one in listed if one.tenant_key in tenants):
             latest = self._control.latest_proposal(dry_run.id)
             if latest is not None:
-                found.append(self.view(latest, dry_run))
+                found.append(self.masked(caller, self.view(latest, dry_run)))
         return found
 
     def escalate(self, caller: Caller, dry_run_id: str, question: str) -> ProposalView:
@@ -247,6 +260,14 @@ class Proposing:
         return find_receipt(self._dry_runs.production.settings.reader_url, proposal_id)
 
 
+def _other_rows(shadow: Shadow, stepped: Diff, rehearsed: Diff) -> bool:
+    """Whether the one transaction left other rows than the steps; by their counts where triggers draw values anew."""
+    if any(images.drawn or images.walls for images in table_images(shadow)):
+        counts = [[(t.table, t.inserted, t.updated, t.deleted) for t in diff.tables] for diff in (stepped, rehearsed)]
+        return counts[0] != counts[1]
+    return stepped.tables_root != rehearsed.tables_root
+
+
 def looked_of(proposal: Proposal) -> Looked:
     """The rows that the proposal's dry run only looked at, as they were frozen."""
     kept = proposal.frozen.get("looked", {})
@@ -261,6 +282,7 @@ def _frozen(shadow: Shadow, rehearsal: Rehearsal) -> dict[str, Any]:
         "fingerprint": shadow.fence.catalog.fingerprint,
         "notes": list(rehearsal.notes),
         "looked": {name: [[list(key), found] for key, found in rows] for name, rows in looked_at(shadow).items()},
+        "classes": {t.table: shadow.fence.tables[t.table].fence_class for t in rehearsal.diff.tables},
         "generated": {images.table: sorted(images.generated) for images in table_images(shadow) if images.generated},
         "columns": {images.table: [[c.name, c.type] for c in images.columns] for images in table_images(shadow)},
         "set_columns": sorted(list(pair) for pair in rehearsal.set_columns),

@@ -32,6 +32,7 @@ def rebuild(dry_runs: "DryRuns", dry_run: DryRun, lost: ShadowError) -> Shadow:
     shadows, control = dry_runs.shadows, dry_runs.control
     shadows.drop(dry_run.id, dry_run.shadow_id)
     shadow, mirror = shadows.start(dry_run.tenant_key)
+    shadow.quiet = dry_runs.masking.configured
     base_at = shadow.snapshot.taken_at if shadow.snapshot else datetime.now(UTC)
     try:
         kept = control.statements(dry_run.id)

@@ -4,6 +4,7 @@ Called by the desk's verbs and by the re-execution of recordings.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from mcp_server.control.records import Statement
 from mcp_server.views import QueryResult, StatementView
@@ -40,6 +41,19 @@ def preload(shadow: Shadow, statement: Statement) -> None:
             "INSERT INTO shadowdesk.pins(slot, value, reserved) VALUES (%s, %s, true)",
             [(slot, value) for slot, values in statement.defaults.items() for value in values],
         )
+
+
+def drawn_in(shadow: Shadow, step: int) -> dict[str, list[str]]:
+    """The values that a step drew from each slot, in their order."""
+    query = "SELECT slot, array_agg(value ORDER BY ordinal) FROM shadowdesk.pins WHERE step = %s GROUP BY slot"
+    return {slot: list(values) for slot, values in shadow.owner.execute(query, (step,)).fetchall()}
+
+
+def pins_of(gated: GatedStatement) -> tuple[dict[str, Any], ...]:
+    """A statement's pins as they are kept."""
+    return tuple(
+        {"start": p.start, "end": p.end, "function": p.function, "type": p.type, "value": p.value} for p in gated.pins
+    )
 
 
 def warnings_of(gated: GatedStatement, ran: Ran) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from mcp_server.errors import ConfigurationInvalid
 from mcp_server.identity import Caller
 from mcp_server.images import table_images
 from shadow.fence import SINK, FenceRules, TableRule
+from shadow.links import via_from
 from shadow.mirror import dump_definitions
 from shadow.predicate import base
 from shadow.shadow import Shadow
@@ -102,7 +103,8 @@ def rules_to_json(rules: FenceRules) -> dict[str, Any]:
 
 def rules_from_json(data: Mapping[str, Any]) -> FenceRules:
     """The rules that `rules_to_json` wrote."""
-    return FenceRules(**{**data, "tables": {name: TableRule(**rule) for name, rule in data["tables"].items()}})
+    tables = {name: TableRule(**{**rule, "via": via_from(rule["via"])}) for name, rule in data["tables"].items()}
+    return FenceRules(**{**data, "tables": tables})
 
 
 def write(document: Mapping[str, Any]) -> str:

@@ -7,10 +7,8 @@ rights; what the owner would have to compute with functions of the recording's o
 
 import re
 import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -23,7 +21,7 @@ from mcp_server.production import Production, ProductionSettings
 from mcp_server.recording import rules_from_json
 from mcp_server.shadows import Shadows, ShadowSettings
 from mcp_server.surface import gate_surface
-from shadow.embedded import open_sandbox
+from shadow.embedded import open_sandbox, throw_away_folder
 from shadow.errors import StatementRefused
 from shadow.fence import Fence
 from shadow.gate import gate
@@ -67,7 +65,7 @@ def recorded_place(
     Raises ConfigurationInvalid where the recording cannot be restored, or is not `trusted` and would have to be.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shadowdesk-recording-")))
+        folder = stack.enter_context(throw_away_folder("shadowdesk-recording-"))
         server = stack.enter_context(open_sandbox(folder / "postgres"))
         password = secrets.token_urlsafe(24)
         with psycopg.connect(server.owner_url, autocommit=True) as conn:
@@ -195,6 +193,10 @@ def _expressions(document: Mapping[str, Any], fence: Fence) -> Iterator[tuple[st
     for name, table in fence.tables.items():
         if table.when:
             yield f"The condition of {name}", _query(name, table.when, "true")
+        for link in table.declared:
+            if link.when:
+                over = link.lookup.parent if link.lookup else name
+                yield f"The condition of a link of {name}", _query(over, link.when, "true")
 
 
 def _query(table: str, *expressions: str) -> str:

@@ -71,7 +71,7 @@ def put_backs(fence: Fence, proposal: Proposal, rows: Iterable[FrozenRow]) -> It
             raise _changed(row.table)
         yield PutBack(
             table=row.table, key=row.key, then=then, confirmed=confirmed,
-            clocks=frozenset(name for name, kind in zip(names, row.kinds, strict=True) if kind == "clock"),
+            clocks=frozenset(name for name, kind in zip(names, row.kinds, strict=True) if kind in ("clock", "wall")),
             drawn=frozenset(name for name, kind in zip(names, row.kinds, strict=True) if kind == "generated"),
         )  # fmt: skip
 
@@ -207,7 +207,7 @@ class Now:
         types = self._shadow.clock_types
         if not types:
             return {}
-        cells = sql.SQL(", ").join(sql.SQL("%s::timestamptz::{}::text").format(sql.SQL(t)) for t in types)
+        cells = sql.SQL(", ").join(sql.SQL("%s::timestamptz::{}::text").format(sql.SQL(t)) for t in types.values())
         found: Any = self._shadow.owner.execute(sql.SQL("SELECT {}").format(cells), [applied_at] * len(types))
         return dict(zip(types, found.fetchone(), strict=True))
 

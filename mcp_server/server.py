@@ -17,11 +17,11 @@ from mcp.server import MCPServer
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context
-from mcp_types import CallToolResult, TextContent, Tool
+from mcp_types import CallToolResult, InputRequiredResult, TextContent, Tool
 from pydantic import ValidationError
 
 from differ.text import neutralise
-from mcp_server import __version__
+from mcp_server import __version__, leading
 from mcp_server.documents import add_documents
 from mcp_server.errors import EXPLAINED, PermissionDenied
 from mcp_server.governed import Governor
@@ -83,7 +83,7 @@ class GovernedServer(MCPServer[Any]):
         tokens: TokenVerifier | None,
     ) -> None:
         self._desk = desk
-        self._base_url = settings.pages.base_url
+        self._pages = settings.pages
         self._governor = governor
         self._source = source
         self._registry = registry
@@ -107,10 +107,17 @@ class GovernedServer(MCPServer[Any]):
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
-    ) -> CallToolResult:
+    ) -> CallToolResult | InputRequiredResult:
         """One governed call, in a thread; it runs to its end even when the client goes away."""
         client = client_name(context.request_context if context else None)
-        return await anyio.to_thread.run_sync(self._called, name, arguments, client, _reporter(context))
+
+        async def governed() -> CallToolResult:
+            return await anyio.to_thread.run_sync(self._called, name, arguments, client, _reporter(context))
+
+        answer = await governed()
+        if name != leading.TOOL or not self._pages.elicit:
+            return answer
+        return await leading.lead(answer, context, self._pages.elicit_s, governed)
 
     def _called(self, name: str, arguments: dict[str, Any], client: str, progress: Progress) -> CallToolResult:
         try:
@@ -134,7 +141,7 @@ class GovernedServer(MCPServer[Any]):
             given = tool.parse(arguments)
         except ValidationError as error:
             return self._unreadable(caller, tool, arguments, error, unknown)
-        session = Session(desk=self._desk, caller=caller, base_url=self._base_url, progress=progress)
+        session = Session(desk=self._desk, caller=caller, base_url=self._pages.base_url, progress=progress)
 
         def act() -> Any:
             dry_run_id = arguments.get("dry_run_id")
@@ -204,7 +211,9 @@ def _listed(tool: ToolSpec) -> Tool:
 
 def _auth(settings: Settings) -> AuthSettings:
     values: Mapping[str, Any] = {
-        "issuer_url": settings.pages.base_url.rstrip("/"),
+        # A text: an address object would get a slash at its end, and issuers are compared exactly (RFC 8414).
+        "issuer_url": settings.oauth.issuer if settings.oauth else settings.pages.base_url.rstrip("/"),
+        "required_scopes": list(settings.oauth.scopes) if settings.oauth and settings.oauth.scopes else None,
         "resource_server_url": mcp_resource(settings),
         "validate_token_resource": True,
     }

@@ -27,7 +27,9 @@ from mcp_server.settings_sections import (
     ControlSection,
     FenceSection,
     GateSection,
+    MaskingSection,
     MeasureSection,
+    OAuthSection,
     PagesSection,
     PersonSection,
     PolicySection,
@@ -38,6 +40,7 @@ from mcp_server.settings_sections import (
     ToolsSection,
 )
 from shadow.fence import FenceRules, TableRule
+from shadow.links import via_from
 
 ENV_PREFIX = "SHADOWDESK_"
 CONFIG_VARIABLE = "SHADOWDESK_CONFIG"
@@ -47,12 +50,15 @@ DEFAULT_CONFIG = Path("shadowdesk.toml")
 DEFAULT_ROLES: Mapping[str, RoleSection] = {
     "intern": RoleSection(permissions=("dry_run.*",)),
     "rep": RoleSection(permissions=("dry_run.*",), confirm=("self",)),
+    "senior_rep": RoleSection(permissions=("dry_run.*",), confirm=("self", "second")),
     "engineer": RoleSection(
         permissions=("dry_run.*", "shadow.inspect", "recording.*", "audit.read"),
         confirm=("self", "second", "engineer"),
     ),
     "qa": RoleSection(permissions=("dry_run.list", "dry_run.diff", "recording.*")),
-    "operator": RoleSection(permissions=("dry_run.list", "dry_run.diff", "shadow.inspect", "sandbox.*", "audit.read")),
+    "operator": RoleSection(
+        permissions=("dry_run.list", "dry_run.diff", "shadow.inspect", "sandbox.*", "audit.read", "token.*")
+    ),
 }
 
 
@@ -82,8 +88,10 @@ class Settings(BaseSettings):
     control: ControlSection = ControlSection()
     measures: Mapping[str, MeasureSection] = {}
     gate: GateSection = GateSection()
+    masking: MaskingSection = MaskingSection()
     roles: Mapping[str, RoleSection] = DEFAULT_ROLES
     people: Mapping[str, PersonSection] = {}
+    oauth: OAuthSection | None = None
     stdio: StdioSection = StdioSection()
     policy: PolicySection = PolicySection()
     pages: PagesSection = PagesSection()
@@ -112,6 +120,9 @@ class Settings(BaseSettings):
         tokens = [person.token_sha256 for person in self.people.values() if person.token_sha256]
         if len(tokens) != len(set(tokens)):
             raise ValueError("people: two people have the same token_sha256")
+        subjects = [person.subject for person in self.people.values() if person.subject]
+        if len(subjects) != len(set(subjects)):
+            raise ValueError("people: two people have the same subject")
         if self.stdio.person is not None and self.stdio.person not in self.people:
             raise ValueError(f"stdio.person: there is no person {self.stdio.person!r} in [people]")
         for index, rule in enumerate(self.policy.rules):
@@ -129,7 +140,10 @@ class Settings(BaseSettings):
             label=fence.label or None,
             tenant_column=fence.tenant_column or None,
             tables={
-                name: TableRule(**{key: value for key, value in dict(table).items() if key in names})
+                name: TableRule(
+                    **{key: value for key, value in dict(table).items() if key in names and key != "via"},
+                    via=via_from(table.model_dump()["via"]),
+                )
                 for name, table in fence.tables.items()
             },
         )

@@ -3,15 +3,34 @@
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 Decision = Literal["self", "second", "engineer", "nobody"]
+TableClass = Literal["root", "direct", "reached", "shared", "sink"]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]"
+#: `08:00-18:00`: from the first minute up to, not including, the last; over midnight when the first is later.
+Hours = Annotated[str, StringConstraints(pattern=rf"^{_CLOCK}-{_CLOCK}$")]
+#: What a rule of the policy can look at.
+CONDITIONS = (
+    "rows_over", "deletes_over", "cascades_over", "tables", "classes", "outside_hours", "on_days", "measure",
+)  # fmt: skip
 Right = Literal["self", "second", "engineer"]
 #: `*`, `contracts.*` or `contracts.edit_signatory`.
 Pattern = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9_]*(\.[a-z0-9_]+)*(\.\*)?)$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{64}$", to_lower=True)]
 Seconds = Annotated[int, Field(gt=0)]
+#: `users.email`, `*.phone` or `users.*`.
+ColumnPattern = Annotated[str, StringConstraints(pattern=r"^[^.]+(\.[^.]+)*\.[^.]+$")]
+Name = Annotated[str, StringConstraints(min_length=1)]
+#: https, or http on this machine only: keys that arrive over a plain network prove nothing.
+WebAddress = Annotated[
+    str, StringConstraints(pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])[^?#@\s]*$")
+]
+#: Asymmetric signatures only: with a shared secret, whoever verifies could also sign.
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
 class Section(BaseModel):
@@ -48,16 +67,25 @@ class ControlSection(Section):
     audit_url: SecretStr = SecretStr("")
 
 
+class LinkSection(Section):
+    """One declared link: `to` is `column -> table.column`; `lookup` names the reference table that `when` speaks of."""
+
+    to: str = Field(min_length=1)
+    when: str | None = Field(default=None, min_length=1)
+    lookup: str | None = Field(default=None, min_length=1)
+
+
 class TableSection(Section):
     """One correction of the derived fence."""
 
     fence_class: Literal["direct", "reached", "shared", "sink", "outside"] | None = Field(default=None, alias="class")
     column: str | None = None
-    via: str | None = None
+    via: str | tuple[str | LinkSection, ...] | None = None
     rows: Literal["all", "referenced"] | None = None
     surface: bool | None = None
     actor_columns: tuple[str, ...] = ()
     when: str | None = None
+    null_tenant: Literal["everybody"] | None = None
 
 
 class FenceSection(Section):
@@ -87,20 +115,51 @@ class GateSection(Section):
     max_bytes: int = Field(default=65_536, gt=0)
 
 
+class MaskingSection(Section):
+    """Columns whose values no model is shown."""
+
+    columns: tuple[ColumnPattern, ...] = ()
+
+
+class RoleLimitsSection(Section):
+    """What narrows a role's permissions further; a key that is left out narrows nothing."""
+
+    tenants: tuple[Name, ...] | None = None
+    tenants_query: Name | None = None
+    writes: tuple[Name, ...] | None = None
+    rows_per_step: int | None = Field(default=None, ge=0)
+    statement_timeout_s: Seconds | None = None
+
+
 class RoleSection(Section):
     """What people of one role may do; `confirm` alone says what they may confirm."""
 
     permissions: tuple[Pattern, ...] = ()
     confirm: tuple[Right, ...] = ()
     sees_masked: bool = False
+    masked: tuple[ColumnPattern, ...] = ()
+    limits: RoleLimitsSection = RoleLimitsSection()
 
 
 class PersonSection(Section):
-    """One person: a role, and hashes of the token (MCP) and of the personal key (terminal)."""
+    """One person: a role, what the identity provider calls them, hashes of a token (MCP) and of the personal key."""
 
     role: str
+    subject: str | None = Field(default=None, min_length=1, max_length=255)
     token_sha256: Sha256 | None = None
     confirm_key_sha256: Sha256 | None = None
+
+
+class OAuthSection(Section):
+    """The identity provider whose access tokens open `/mcp`; `people.X.subject` names its people."""
+
+    issuer: WebAddress
+    jwks_url: WebAddress
+    audience: str | None = None
+    algorithms: tuple[Algorithm, ...] = Field(default=("RS256", "ES256"), min_length=1)
+    scopes: tuple[Annotated[str, StringConstraints(pattern=r"^[!#-\[\]-~]+$")], ...] = ()
+    refresh_s: Seconds = 300
+    keys_max_age_s: Seconds = 86_400
 
 
 class StdioSection(Section):
@@ -110,13 +169,17 @@ class StdioSection(Section):
 
 
 class RuleSection(Section):
-    """One rule of the policy: all its conditions must hold."""
+    """One rule of the policy: all its conditions must hold. `outside_hours` and `on_days` are in policy.timezone."""
 
     decision: Decision
     name: str | None = None
     rows_over: int | None = Field(default=None, ge=0)
     deletes_over: int | None = Field(default=None, ge=0)
+    cascades_over: int | None = Field(default=None, ge=0)
     tables: tuple[str, ...] | None = Field(default=None, min_length=1)
+    classes: tuple[TableClass, ...] | None = Field(default=None, min_length=1)
+    outside_hours: Hours | None = None
+    on_days: tuple[Day, ...] | None = Field(default=None, min_length=1)
     measure: str | None = None
     abs_delta_over: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
 
@@ -124,8 +187,8 @@ class RuleSection(Section):
     def _complete(self) -> "RuleSection":
         if (self.measure is None) != (self.abs_delta_over is None):
             raise ValueError("measure and abs_delta_over belong together")
-        if (self.rows_over, self.deletes_over, self.tables, self.measure) == (None, None, None, None):
-            raise ValueError("a rule needs rows_over, deletes_over, tables, or measure with abs_delta_over")
+        if not any(getattr(self, name) is not None for name in CONDITIONS):
+            raise ValueError(f"a rule needs one of {', '.join(CONDITIONS)} (measure with abs_delta_over)")
         return self
 
 
@@ -137,7 +200,17 @@ class PolicySection(Section):
 
     default: Decision = "self"
     stale: Literal["report", "block"] = "report"
+    timezone: str = "UTC"
     rules: tuple[RuleSection, ...] = ()
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("there is no such time zone on this machine") from None
+        return name
 
 
 class PagesSection(Section):
@@ -149,6 +222,8 @@ class PagesSection(Section):
     login_ttl_s: Seconds = 300
     session_ttl_s: Seconds = 28_800
     confirmation_ttl_s: Seconds = 86_400
+    elicit: bool = False
+    elicit_s: Seconds = 45
 
 
 class ToolsSection(Section):

@@ -1,5 +1,8 @@
 """What the gate and the rep may know of the tables: built by the desk from the fence of the dry run."""
 
+from dataclasses import replace
+from functools import lru_cache
+
 from mcp_server.views import ColumnDescription, TableDescription
 from shadow.fence import DIRECT, ROOT, Fence, FencedTable
 from shadow.statement import Surface, SurfaceTable
@@ -7,13 +10,19 @@ from shadow.statement import Surface, SurfaceTable
 
 def gate_surface(fence: Fence, tenant_key: str, allow_functions: frozenset[str]) -> Surface:
     """The gate's view of one tenant's surface."""
+    return replace(_of_any_tenant(fence), tenant_key=tenant_key, allow_functions=allow_functions)
+
+
+@lru_cache(maxsize=4)
+def _of_any_tenant(fence: Fence) -> Surface:
+    """Made once per schema version: a thousand tables would cost every statement a tenth of a second."""
     shown = {name: table for name, table in fence.tables.items() if table.surface and table.fence_class != "outside"}
     return Surface(
         tables={name: _table(fence, table) for name, table in shown.items()},
-        tenant_key=tenant_key,
+        tenant_key="",
         # an app's overload of a built-in name would be chosen unseen: such names are not offered
         functions={n: v for n, v in fence.catalog.functions.items() if n not in fence.catalog.routines},
-        allow_functions=allow_functions,
+        allow_functions=frozenset(),
         server_version=fence.catalog.server_version,
         outside=frozenset(fence.tables) - frozenset(shown),
     )
@@ -33,6 +42,7 @@ def _table(fence: Fence, table: FencedTable) -> SurfaceTable:
         fence_class=table.fence_class,
         defaults={c.name: c.default for c in columns if c.default is not None},
         always=frozenset(c.name for c in columns if c.identity == "a"),
+        read_only=table.read_only if table.owned else "",
     )
 
 
@@ -60,7 +70,7 @@ def _describe(fence: Fence, table: FencedTable) -> TableDescription:
     }
     note = notes.get(table.fence_class, "")
     if table.owned and not table.writable:
-        note = "Read-only: its rows have no key to verify them by."
+        note = f"Read-only: {table.read_only or 'kept off the surface'}."
     return TableDescription(
         table=table.table.name,
         fence_class=table.fence_class,

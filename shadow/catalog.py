@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -33,7 +34,10 @@ NEXTVAL = re.compile(r"nextval\(('(?:[^']|'')*')::regclass\)")
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column; `draws` says where an omitted value comes from: '', 'sequence', 'volatile' or 'clock'."""
+    """One column; `draws` says where an omitted value comes from: '', 'sequence', 'volatile' or 'clock'.
+
+    `clock` is the date/time type that the column has, or that its domain is made of; '' for every other column.
+    """
 
     name: str
     type: str
@@ -44,6 +48,7 @@ class Column:
     nested: bool
     sequence: tuple[str, str] | None
     draws: str
+    clock: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,11 @@ class Trigger:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table; `key` is the primary key, else the first unique NOT NULL index, else empty."""
+    """One table; `key` is the primary key, else the first unique NOT NULL index, else empty.
+
+    `kind` is pg_class's relkind, or 'i' for a parent in table inheritance; `partitions` are a partitioned table's own
+    (schema, name); `rules` says that rewrite rules change what a statement on it does.
+    """
 
     name: str
     schema: str
@@ -83,6 +92,13 @@ class Table:
     unique_keys: tuple[frozenset[str], ...]
     foreign_keys: tuple[ForeignKey, ...]
     triggers: tuple[Trigger, ...]
+    partitions: tuple[tuple[str, str], ...] = ()
+    rules: bool = False
+
+    @property
+    def stored_in(self) -> tuple[tuple[str, str], ...]:
+        """The (schema, name) of every relation that holds rows of this table."""
+        return self.partitions or ((self.schema, self.relation),)
 
     def column(self, name: str) -> Column:
         """The column of that name; KeyError when there is none."""
@@ -102,6 +118,16 @@ class Catalog:
     fingerprint: str
     server_version: int
     schemas: tuple[str, ...]
+
+    @cached_property
+    def partition_of(self) -> dict[str, str]:
+        """Every partition's bare name in lower case → its table: triggers may name it."""
+        return {part.lower(): name for name, table in self.tables.items() for _, part in table.partitions}
+
+    @cached_property
+    def clock_types(self) -> dict[str, str]:
+        """Every column type that can show the transaction's clock → the date/time type below it."""
+        return {c.type: c.clock for t in self.tables.values() for c in t.columns if c.clock}
 
 
 def read_fingerprint(conn: psycopg.Connection[Any], schemas: Sequence[str]) -> str:
@@ -181,6 +207,8 @@ def _table(
             for t in triggers.get(oid, [])
             if t["enabled"] != "D"
         ),
+        rules=row["rules"],
+        partitions=tuple((schema, name) for schema, name in row["partitions"] or ()),
     )
 
 
@@ -208,6 +236,7 @@ def _column(row: dict[str, Any], volatile: Mapping[str, str]) -> Column:
         nested=row["nested"],
         sequence=sequence,
         draws="" if row["generated"] else _draws(row["default_text"], sequence, volatile),
+        clock=row["clock"],
     )
 
 

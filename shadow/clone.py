@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from shadow.errors import QuotaExceeded
+from shadow.errors import QuotaExceeded, StatementRefused
 from shadow.fence import SINK, Fence, FencedTable
 from shadow.predicate import Predicates, base
 
@@ -29,18 +29,22 @@ def clone_table(
     """Copies one table's rows inside the fence; returns how many. Sinks stay empty.
 
     Both sides write and read Postgres' text format, so versions may differ. Raises QuotaExceeded when the rows
-    would exceed `max_bytes`; the caller's transaction on `target` then undoes the load.
+    would exceed `max_bytes`, StatementRefused when the reader may not see all of them; the caller's transaction on
+    `target` then undoes the load.
     """
     if table.fence_class == SINK:
         return 0
     columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in table.table.columns if not c.generated)
-    condition = Predicates(fence, tenant_key).member(table, "t")
+    condition = Predicates(fence, tenant_key).readable(table, "t")
     read = sql.SQL("COPY (SELECT {} FROM {} AS t WHERE {}) TO STDOUT").format(columns, base(table), condition)
     write = sql.SQL("COPY {} ({}) FROM STDIN").format(base(table), columns)
-    bulk = table.table.estimated_rows >= _BULK_ROWS
+    bulk = table.table.kind != "p" and table.table.estimated_rows >= _BULK_ROWS
     if bulk:
         _set_indexes_ready(target, table, ready=False)
-    rows = _pipe(source, target, read.as_bytes(source), write.as_bytes(target), table, max_bytes)
+    try:
+        rows = _pipe(source, target, read.as_bytes(source), write.as_bytes(target), table, max_bytes)
+    except psycopg.errors.InsufficientPrivilege:
+        raise _not_all_rows(table) from None
     if bulk:
         _set_indexes_ready(target, table, ready=True)
         target.execute(sql.SQL("REINDEX TABLE {}").format(base(table)))
@@ -48,6 +52,16 @@ def clone_table(
         target.execute(sql.SQL("ANALYZE {}").format(base(table)))
     _advance_sequences(source, target, table)
     return rows
+
+
+def _not_all_rows(table: FencedTable) -> StatementRefused:
+    return StatementRefused(
+        f"Production does not let shadowdesk_reader see all rows of {table.table.name}, or of a table that its fence"
+        " looks at: it lacks SELECT there, or a row-level security policy stands before it.",
+        "Nothing was loaded and nothing was kept.",
+        "Ask the operator to run `shadowdesk install` again, and under row-level security to give both of its roles"
+        " BYPASSRLS.",
+    )
 
 
 def _set_indexes_ready(target: psycopg.Connection[Any], table: FencedTable, *, ready: bool) -> None:

@@ -4,6 +4,11 @@ control server, shared by every process that opens the same directory. Called by
 
 import importlib.util
 import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +17,9 @@ from urllib.parse import quote
 
 from shadow.embedded_state import OWNER, PORT
 from shadow.errors import SandboxUnavailable
+
+#: Seconds in which a closed sandbox has surely deleted itself.
+_DELETED_IN_S = 20.0
 
 
 class _Share:
@@ -115,6 +123,23 @@ def open_control(directory: Path, *, binaries: Path | None = None) -> EmbeddedSe
     `directory` must be absent, empty, or a control directory of ours. Raises SandboxUnavailable.
     """
     return _open(directory, "control", binaries)
+
+
+@contextmanager
+def throw_away_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder for sandboxes; a closed one deletes itself in its own time, and both may do so at once."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield folder
+    finally:
+        until = time.monotonic() + _DELETED_IN_S
+        while folder.exists():
+            try:
+                shutil.rmtree(folder)
+            except OSError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
 
 
 def _open(directory: Path, life: str, binaries: Path | None) -> EmbeddedServer:

@@ -6,17 +6,14 @@ Built once per schema version by the desk; `predicate.py` turns it into SQL, `ce
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from shadow.catalog import Catalog, ForeignKey, Table
+from shadow.links import DeclaredLink, FenceInvalid, Via, declared_links
 
 ROOT, DIRECT, REACHED, SHARED, SINK, OUTSIDE = "root", "direct", "reached", "shared", "sink", "outside"
 OWNED = frozenset({ROOT, DIRECT, REACHED})
 _WRITES = re.compile(r"\binsert\s+into\s+(?:only\s+)?((?:\"[^\"]+\"|\w+)(?:\.(?:\"[^\"]+\"|\w+))?)", re.IGNORECASE)
-_VIA = re.compile(r"^\s*([\w, ]+?)\s*->\s*([\w.]+?)\.([\w, ]+|\([\w, ]+\))\s*$")
-
-
-class FenceInvalid(ValueError):
-    """The operator's rules do not fit the catalog; the text names the rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +22,12 @@ class TableRule:
 
     fence_class: str | None = None
     column: str | None = None
-    via: str | None = None
+    via: Via | None = None
     rows: str | None = None
     surface: bool | None = None
     when: str | None = None
+    #: "everybody": rows without a tenant may be read by all of them and written by none.
+    null_tenant: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,9 @@ class FencedTable:
     tenant_column: str | None = None
     paths: tuple[ForeignKey, ...] = ()
     links: tuple[ForeignKey, ...] = ()
+    declared: tuple[DeclaredLink, ...] = ()
     when: str | None = None
+    everybody: bool = False
     whole: bool = False
     surface: bool = True
     corrected: bool = False
@@ -62,14 +63,36 @@ class FencedTable:
         return self.fence_class in OWNED
 
     @property
+    def references(self) -> tuple[ForeignKey, ...]:
+        """Foreign keys, declared links and what these look up: every table whose rows this one's rows may need."""
+        lookups = tuple(link.lookup for link in self.declared if link.lookup is not None)
+        return (*self.table.foreign_keys, *self.declared, *lookups)
+
+    @property
     def writable(self) -> bool:
-        """True when statements may write it: owned, on the surface, and with a key to verify by."""
-        return self.owned and self.surface and bool(self.table.key) and self.table.kind == "r"
+        """True when statements may write it: owned, on the surface, and nothing makes it read-only."""
+        return self.owned and self.surface and not self.read_only
+
+    @property
+    def waits(self) -> bool:
+        """True when a row may be written before the parent that it points at: its key is checked at COMMIT."""
+        return self.owned and any(fk.deferred for fk in (*self.paths, *self.links))
+
+    @property
+    def read_only(self) -> str:
+        """Why statements may not change the rows, in words; '' where nothing but its class could forbid it."""
+        if self.table.kind == "i":
+            return "other tables inherit from it, so a row of it may be stored in any of them"
+        if self.table.rules:
+            return "rewrite rules would do something else than the statement says"
+        if not self.table.key:
+            return "no primary key and no unique NOT NULL index to verify rows by"
+        return ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Fence:
-    """Every app table's class for one schema version."""
+    """Every app table's class for one schema version; equal only to itself, so that what follows from it is kept."""
 
     root: str
     key: str
@@ -79,7 +102,19 @@ class Fence:
 
     def children(self, parent: str) -> list[tuple[FencedTable, ForeignKey]]:
         """Tables whose foreign keys lead to `parent`, with the key."""
-        return [(t, fk) for t in self.tables.values() for fk in t.table.foreign_keys if fk.parent == parent]
+        return [(t, fk) for t, fk in self.referring(parent) if fk in t.table.foreign_keys]
+
+    def referring(self, parent: str) -> list[tuple[FencedTable, ForeignKey]]:
+        """Tables whose foreign keys, declared links or lookups lead to `parent`, with the link."""
+        return self._referring.get(parent, [])
+
+    @cached_property
+    def _referring(self) -> dict[str, list[tuple[FencedTable, ForeignKey]]]:
+        found: dict[str, list[tuple[FencedTable, ForeignKey]]] = {}
+        for table in self.tables.values():
+            for fk in table.references:
+                found.setdefault(fk.parent, []).append((table, fk))
+        return found
 
 
 def build_fence(catalog: Catalog, rules: FenceRules) -> Fence:
@@ -88,6 +123,12 @@ def build_fence(catalog: Catalog, rules: FenceRules) -> Fence:
         raise FenceInvalid(f"[fence] root: there is no table {rules.root!r} in schemas {', '.join(catalog.schemas)}.")
     if rules.key not in {c.name for c in catalog.tables[rules.root].columns}:
         raise FenceInvalid(f"[fence] key: table {rules.root!r} has no column {rules.key!r}.")
+    if frozenset({rules.key}) not in catalog.tables[rules.root].unique_keys:
+        raise FenceInvalid(
+            f"[fence] key: {rules.key!r} alone does not tell the rows of {rules.root!r} apart: it would join tenants;"
+            " name one column with a unique index of its own (for a key of several columns: a unique number or uuid"
+            " beside it)."
+        )
     for name in rules.tables:
         if name not in catalog.tables:
             raise FenceInvalid(f"[fence.tables.{name}]: there is no such table.")
@@ -117,8 +158,10 @@ def _add_direct(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRu
         column = rule.column if rule and rule.column else None
         if column is None:
             keys = [fk for fk in table.foreign_keys if fk.parent == rules.root and fk.parent_columns == (rules.key,)]
-            column = keys[0].columns[0] if keys and not (rule and rule.via) else None
-        if column is None and rules.tenant_column in {c.name for c in table.columns}:
+            named = [fk for fk in keys if fk.columns == (rules.tenant_column,)]
+            column = (named or keys)[0].columns[0] if keys and not (rule and rule.via) else None
+        guessed = column is None and not (rule and rule.via and wanted is None)
+        if guessed and rules.tenant_column in {c.name for c in table.columns}:
             column = rules.tenant_column
         if column is None:
             if wanted == DIRECT:
@@ -127,43 +170,42 @@ def _add_direct(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRu
         if column not in {c.name for c in table.columns}:
             raise FenceInvalid(f"[fence.tables.{name}] column: there is no column {column!r}.")
         fenced[name] = FencedTable(
-            table=table, fence_class=DIRECT, tenant_column=column, when=rule.when if rule else None
-        )
+            table=table, fence_class=DIRECT, tenant_column=column, when=rule.when if rule else None,
+            declared=_declared(rule, name, catalog), everybody=bool(rule and rule.null_tenant),
+        )  # fmt: skip
 
 
 def _add_reached(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:
-    """Level by level outwards from the tenant, so that every path leads strictly nearer and none is a cycle."""
+    """Level by level outwards from the tenant, so that every path leads strictly nearer and none is a cycle.
+
+    A table with declared links waits until each of them leads to an owned table: the operator named them all.
+    """
+    open_tables = {
+        name: (rules.tables.get(name), _declared(rules.tables.get(name), name, catalog))
+        for name in catalog.tables
+        if name not in fenced and _class_rule(rules, name) in (None, REACHED)
+    }
     while True:
         level: dict[str, FencedTable] = {}
-        for name, table in catalog.tables.items():
-            if name in fenced or _class_rule(rules, name) not in (None, REACHED):
-                continue
-            rule = rules.tables.get(name)
-            links = (_declared(rule.via, name, catalog),) if rule and rule.via else table.foreign_keys
-            paths = tuple(fk for fk in links if fk.parent in fenced)
-            if paths:
+        for name, (rule, declared) in open_tables.items():
+            table = catalog.tables[name]
+            paths: tuple[ForeignKey, ...] = tuple(fk for fk in declared or table.foreign_keys if fk.parent in fenced)
+            if paths and (not declared or len(paths) == len(declared)):
                 when = rule.when if rule else None
-                level[name] = FencedTable(table=table, fence_class=REACHED, paths=paths, when=when)
+                level[name] = FencedTable(table=table, fence_class=REACHED, paths=paths, declared=declared, when=when)
         if not level:
-            return
+            break
         fenced.update(level)
+        for name in level:
+            del open_tables[name]
+    for name, (_, declared) in open_tables.items():
+        lost = [fk.parent for fk in declared if fk.parent not in fenced]
+        if lost:
+            raise FenceInvalid(f"[fence.tables.{name}] via: {', '.join(lost)} does not lead to a tenant by itself.")
 
 
-def _declared(via: str, name: str, catalog: Catalog) -> ForeignKey:
-    """`contract_id -> contracts.id` as a foreign key that the database does not have."""
-    match = _VIA.match(via)
-    if not match or match[2] not in catalog.tables:
-        raise FenceInvalid(f"[fence.tables.{name}] via: write it as `column -> table.column`, got {via!r}.")
-    columns = tuple(c.strip() for c in match[1].split(","))
-    parents = tuple(c.strip() for c in match[3].strip("()").split(","))
-    known = {c.name for c in catalog.tables[name].columns}
-    known_parents = {c.name for c in catalog.tables[match[2]].columns}
-    if len(columns) != len(parents) or not set(columns) <= known or not set(parents) <= known_parents:
-        raise FenceInvalid(f"[fence.tables.{name}] via: {via!r} names columns that do not exist or do not pair up.")
-    return ForeignKey(
-        name=f"declared_{name}", columns=columns, parent=match[2], parent_columns=parents,
-        on_delete="a", on_update="a", deferred=False,
-    )  # fmt: skip
+def _declared(rule: TableRule | None, name: str, catalog: Catalog) -> tuple[DeclaredLink, ...]:
+    return declared_links(rule.via, name, catalog) if rule and rule.via else ()
 
 
 def _links(table: FencedTable, fenced: Mapping[str, FencedTable]) -> tuple[ForeignKey, ...]:
@@ -172,7 +214,7 @@ def _links(table: FencedTable, fenced: Mapping[str, FencedTable]) -> tuple[Forei
     proven = (table.tenant_column,) if table.fence_class == DIRECT else None
     return tuple(
         fk
-        for fk in table.table.foreign_keys
+        for fk in (*table.table.foreign_keys, *table.declared)
         if fk.parent in fenced and fk != sole_path
         and not (proven == fk.columns and fenced[fk.parent].fence_class == ROOT)
     )  # fmt: skip
@@ -187,7 +229,7 @@ def _add_shared(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRu
             frontier.append(fenced[name])
     while frontier:
         table = frontier.pop()
-        for fk in table.table.foreign_keys:
+        for fk in table.references:
             if fk.parent in fenced or _class_rule(rules, fk.parent) not in (None, SHARED):
                 continue
             rule = rules.tables.get(fk.parent)
@@ -206,6 +248,8 @@ def trigger_targets(table: Table, catalog: Catalog) -> set[str]:
             parts = [part.strip('"') for part in re.findall(r'"[^"]+"|\w+', written)]
             names = (".".join(parts), parts[-1])
             found.update(name for name in names if name in catalog.tables)
+            if parts[-1].lower() in catalog.partition_of:
+                found.add(catalog.partition_of[parts[-1].lower()])
     return found
 
 
@@ -216,7 +260,8 @@ def trigger_mentions(table: Table, catalog: Catalog) -> set[str]:
         if any(re.search(rf"\b{re.escape(name)}\s*\(", text) for text in sources):
             sources.append(source)
     words = {word.lower() for text in sources for word in re.findall(r"\w+", text)}
-    return {name for name, other in catalog.tables.items() if other.relation.lower() in words}
+    named = {name for name, other in catalog.tables.items() if other.relation.lower() in words}
+    return named | {catalog.partition_of[word] for word in words & catalog.partition_of.keys()}
 
 
 def _add_sinks(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:
@@ -232,6 +277,10 @@ def _add_sinks(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRul
 def _correct(table: FencedTable, rule: TableRule | None) -> FencedTable:
     if rule is None:
         return table
+    if rule.null_tenant and table.fence_class != DIRECT:
+        raise FenceInvalid(
+            f"[fence.tables.{table.table.name}] null_tenant: only a table with the tenant's column has it."
+        )
     surface = table.surface if rule.surface is None else rule.surface and table.surface
     return replace(table, surface=surface, corrected=True)
 
@@ -250,6 +299,8 @@ def _sentences(fence: Fence, table: FencedTable) -> list[str]:
     found = []
     if table.tenant_column:
         found.append(f"rows where {table.tenant_column} is the tenant's key")
+    if table.everybody:
+        found.append(f"rows where {table.tenant_column} is NULL are for everybody: read-only")
     found.extend(f"path  {_edge(fk)}" for fk in table.paths)
     found.extend(f"check {_edge(fk)}: must point inside the fence or be NULL" for fk in table.links)
     followed = {fk.name for fk in (*table.paths, *table.links)}
@@ -260,10 +311,14 @@ def _sentences(fence: Fence, table: FencedTable) -> list[str]:
         found.append("all rows, read-only" if table.whole else "rows the tenant's rows refer to, read-only")
     if table.fence_class == SINK:
         found.append("written by triggers only: empty in the shadow, new rows counted")
-    if table.owned and not table.writable and table.surface:
-        found.append("read-only: no primary key and no unique NOT NULL index to verify rows by")
+    if table.owned and table.read_only and table.surface:
+        found.append(f"read-only: {table.read_only}")
     return found
 
 
 def _edge(fk: ForeignKey) -> str:
-    return f"({', '.join(fk.columns)}) -> {fk.parent}({', '.join(fk.parent_columns)})"
+    edge = f"({', '.join(fk.columns)}) -> {fk.parent}({', '.join(fk.parent_columns)})"
+    if not isinstance(fk, DeclaredLink):
+        return edge
+    through = f" through {_edge(fk.lookup)}" if fk.lookup else ""
+    return f"{edge}, declared{through}" + (f", when {fk.when}" if fk.when else "")

@@ -21,7 +21,8 @@ def written_table(relation: Any, reading: Reading) -> SurfaceTable:
         raise refused("A query only reads.", "Send a change with the run tool: it is tried on the shadow first.")
     table = reading.surface.tables[relation.relname]
     if not table.writable:
-        raise refused(f"The table {shown(table.name)} can be read but not changed.", "Leave it as it is.")
+        why = f": {table.read_only}" if table.read_only else ""
+        raise refused(f"The table {shown(table.name)} can be read but not changed{why}.", "Leave it as it is.")
     reading.writes.add(table.name)
     return table
 

@@ -16,6 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from shadow.errors import SandboxUnavailable
+from shadow.extensions import close_ways_out, left_out, without
 from shadow.fence import Fence
 from shadow.sql import block
 
@@ -26,6 +27,11 @@ _LOCALES: dict[str, tuple[sql.SQL, sql.SQL | None]] = {
     "i": (sql.SQL("icu"), sql.SQL("ICU_LOCALE")),
     "b": (sql.SQL("builtin"), sql.SQL("BUILTIN_LOCALE")),
 }
+#: Options of columns only speak to the planner, and minor releases add some that other servers do not know: Debian's
+#: 15.20 marks every column with `pg_attver`, which 18.6 refuses (tried).
+_COLUMN_OPTIONS = re.compile(
+    rb"(?m)^ALTER (?:(?:FOREIGN )?TABLE|INDEX|MATERIALIZED VIEW)[^;\n]* ALTER COLUMN [^;\n]+ SET \(\w+=[^;\n]*\);$"
+)
 _SETTINGS = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -68,16 +74,18 @@ def _make(
 ) -> None:
     check_versions(admin, fence.catalog.server_version, bin_dir)
     building = f"{name}_building"
+    with psycopg.connect(reader_url) as production:
+        superfluous = left_out(production, admin)
     admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(building)))
     _create(admin, building, reader_url)
     target = make_conninfo(admin_url, dbname=building)
-    dump = dump_definitions(reader_url, bin_dir)
+    dump = without(dump_definitions(reader_url, bin_dir), superfluous)
     if admin.info.server_version < 170000:
         # pg_dump 17 and newer sets what older servers do not know, once, before the first definition.
         dump = dump.replace(b"\nSET transaction_timeout = 0;\n", b"\n", 1)
     restore_definitions(dump, target, bin_dir)
     with psycopg.connect(target, autocommit=True) as conn:
-        _harden(conn, fence)
+        _harden(conn)
         conn.execute(block("bookkeeping"))
     admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(building)))
     admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(building), sql.Identifier(name)))
@@ -176,7 +184,7 @@ def dump_definitions(reader_url: str, bin_dir: Path) -> bytes:
             "Run `shadowdesk doctor`: the reader needs SELECT on every app table, and pg_dump must not be older"
             " than the server.",
         )
-    return done.stdout
+    return _COLUMN_OPTIONS.sub(b"", done.stdout)
 
 
 def restore_definitions(dump: bytes, target: str, bin_dir: Path) -> None:
@@ -187,7 +195,8 @@ def restore_definitions(dump: bytes, target: str, bin_dir: Path) -> None:
         raise SandboxUnavailable(
             f"The sandbox could not take production's definitions: {_last_line(done.stderr)}.",
             "No shadow was made and production was not changed.",
-            "If an extension is missing, point `sandbox.url` at a server that has it.",
+            "Ask an engineer: the sandbox's server must be at least as new as production's and know its languages and"
+            " locales; `sandbox.url` may name another one.",
         )
 
 
@@ -197,13 +206,36 @@ def _last_line(stderr: bytes) -> str:
     return (lines or stderr.decode(errors="replace").splitlines() or ["no message"])[0][:300]
 
 
-def _harden(conn: psycopg.Connection[Any], fence: Fence) -> None:
+def _open_views(conn: psycopg.Connection[Any]) -> None:
+    """Lets triggers go through the app's views with the rights of the shadow's role on the tables below.
+
+    So a table that is not loaded is refused and loaded, never silently empty (security_invoker: PostgreSQL 15 on).
+    """
+    if conn.info.server_version < 150000:
+        return
+    views = conn.execute(
+        "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind = 'v' AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
+        " AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')"
+    ).fetchall()
+    for (view,) in views:
+        conn.execute(f"ALTER VIEW {view} SET (security_invoker = true)")
+        conn.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {view} TO PUBLIC")
+
+
+def _harden(conn: psycopg.Connection[Any]) -> None:
     definers = conn.execute(
         "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-        " WHERE p.prosecdef AND n.nspname = ANY(%s)", (list(fence.catalog.schemas),)
-    ).fetchall()  # fmt: skip
+        " WHERE p.prosecdef AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
+    ).fetchall()
     for (signature,) in definers:
         conn.execute(f"ALTER ROUTINE {signature} SECURITY INVOKER")
+    close_ways_out(conn)
+    # A shadow holds one tenant's rows only: policies written for the app's own roles would hide them from triggers.
+    secured = conn.execute("SELECT oid::regclass::text FROM pg_class WHERE relrowsecurity").fetchall()
+    for (relation,) in secured:
+        conn.execute(sql.SQL("ALTER TABLE {} DISABLE ROW LEVEL SECURITY").format(sql.SQL(relation)))
+    _open_views(conn)
     events = conn.execute("SELECT evtname FROM pg_event_trigger").fetchall()
     for (event,) in events:
         conn.execute(sql.SQL("DROP EVENT TRIGGER {}").format(sql.Identifier(event)))

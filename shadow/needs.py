@@ -33,7 +33,7 @@ def closure(fence: Fence, wanted: Mapping[str, int]) -> dict[str, int]:
 
 def _reading(fence: Fence, name: str) -> Iterable[tuple[str, int]]:
     table = fence.tables[name]
-    for fk in (*table.paths, *table.links, *table.table.foreign_keys):
+    for fk in (*table.paths, *table.links, *table.references):
         parent = fence.tables[fk.parent]
         if parent.owned or parent.fence_class == SHARED:
             yield fk.parent, READ

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from shadow.catalog import ForeignKey
 from shadow.fence import DIRECT, ROOT, SHARED, Fence, FencedTable
+from shadow.links import DeclaredLink
 
 
 class Predicates:
@@ -22,6 +23,7 @@ class Predicates:
         self._key_type = root.column(fence.key).type
         self._literal = sql.SQL("{}::{}").format(sql.Literal(tenant_key), sql.SQL(self._key_type))
         self._numbers = count(1)
+        self._pending = False
 
     @property
     def tenant_literal(self) -> sql.Composed:
@@ -35,36 +37,67 @@ class Predicates:
             return self._when(table, sql.SQL("{} = {}").format(column, self._literal))
         if table.fence_class == SHARED:
             return sql.SQL("true") if table.whole else self._referenced(table, alias, frozenset({table.table.name}))
-        either = [self._parent_exists(table, fk, alias) for fk in table.paths]
+        either = [self._leads(table, fk, alias) for fk in table.paths]
         return self._when(table, sql.SQL("({})").format(sql.SQL(" OR ").join(either)))
 
-    def inside(self, table: FencedTable, alias: str) -> sql.Composable:
-        """Membership, and every link into an owned table NULL or pointing at one of the tenant's rows."""
-        checks = [self.member(table, alias)]
+    def inside(self, table: FencedTable, alias: str, *, pending: bool = False) -> sql.Composable:
+        """Membership, and every link into an owned table NULL or pointing at one of the tenant's rows.
+
+        `pending`: a key that is checked at COMMIT only may also point at a row that nobody has, which a later
+        statement of the same transaction may create.
+        """
+        self._pending = pending
+        try:
+            return self._inside(table, alias)
+        finally:
+            self._pending = False
+
+    def readable(self, table: FencedTable, alias: str) -> sql.Composable:
+        """Membership, and in a table with rows for everybody those too (capture refuses to change them)."""
+        member = self.member(table, alias)
+        if not table.everybody:
+            return member
+        column = sql.Identifier(alias, str(table.tenant_column))
+        return sql.SQL("({} OR {} IS NULL)").format(member, column)
+
+    def _inside(self, table: FencedTable, alias: str) -> sql.Composable:
+        """Readable, and every link into an owned table NULL or pointing at a row that the tenant may read."""
+        checks = [self.readable(table, alias)]
         for fk in table.links:
-            nulls = [sql.SQL("{} IS NULL").format(sql.Identifier(alias, column)) for column in fk.columns]
+            free = [sql.SQL("{} IS NULL").format(sql.Identifier(alias, column)) for column in fk.columns]
+            if (applies := link_applies(self._fence, fk, alias)) is not None:
+                free.append(sql.SQL("({}) IS NOT TRUE").format(applies))
             checks.append(
-                sql.SQL("({} OR {})").format(sql.SQL(" OR ").join(nulls), self._parent_exists(table, fk, alias))
+                sql.SQL("({} OR {})").format(sql.SQL(" OR ").join(free), self._parent_exists(fk, alias, everybody=True))
             )
         return sql.SQL(" AND ").join(checks)
+
+    def _leads(self, table: FencedTable, fk: ForeignKey, alias: str) -> sql.Composable:
+        """The row's parent by this link is one of the tenant's own, and the link counts for this row."""
+        exists, applies = self._parent_exists(fk, alias), link_applies(self._fence, fk, alias)
+        return exists if applies is None else sql.SQL("({} AND {})").format(exists, applies)
 
     def _when(self, table: FencedTable, condition: sql.Composable) -> sql.Composable:
         if not table.when:
             return condition
         return sql.SQL("({} AND ({}))").format(condition, sql.SQL(table.when))
 
-    def _parent_exists(self, table: FencedTable, fk: ForeignKey, alias: str) -> sql.Composable:
+    def _parent_exists(self, fk: ForeignKey, alias: str, *, everybody: bool = False) -> sql.Composable:
         parent = self._fence.tables[fk.parent]
         inner = f"p{next(self._numbers)}"
-        return self._exists(parent, inner, [
-            sql.SQL("{} = {}").format(sql.Identifier(inner, theirs), sql.Identifier(alias, ours))
-            for ours, theirs in zip(fk.columns, fk.parent_columns, strict=True)
-        ], self.member(parent, inner))  # fmt: skip
+        pending, self._pending = self._pending, False  # a parent that exists is judged as it is
+        condition = self.readable(parent, inner) if everybody else self.member(parent, inner)
+        found: sql.Composable = _exists(parent, inner, pairs(fk, inner, alias), condition)
+        self._pending = pending
+        if pending and fk.deferred:
+            nobodys = _exists(parent, inner, pairs(fk, inner, alias), sql.SQL("true"))
+            found = sql.SQL("({} OR NOT {})").format(found, nobodys)
+        return found
 
     def _referenced(self, table: FencedTable, alias: str, seen: frozenset[str]) -> sql.Composable:
         """Rows of a shared table that the tenant's rows lead to; a cycle of shared tables is cut where it closes."""
         ways: list[sql.Composable] = []
-        for child, fk in self._fence.children(table.table.name):
+        for child, fk in self._fence.referring(table.table.name):
             if not (child.owned or (child.fence_class == SHARED and child.table.name not in seen)):
                 continue
             inner = f"c{next(self._numbers)}"
@@ -73,18 +106,38 @@ class Predicates:
                 for theirs, ours in zip(fk.columns, fk.parent_columns, strict=True)
             ]
             if child.owned or child.whole:
-                condition = self.member(child, inner)
+                condition = self.readable(child, inner)
             else:
                 condition = self._referenced(child, inner, seen | {child.table.name})
-            ways.append(self._exists(child, inner, keys, condition))
+            ways.append(_exists(child, inner, keys, condition))
         return sql.SQL("({})").format(sql.SQL(" OR ").join(ways)) if ways else sql.SQL("false")
 
-    def _exists(
-        self, table: FencedTable, alias: str, keys: list[sql.Composed], condition: sql.Composable
-    ) -> sql.Composable:
-        return sql.SQL("EXISTS (SELECT 1 FROM {} AS {} WHERE {} AND {})").format(
-            base(table), sql.Identifier(alias), sql.SQL(" AND ").join(keys), condition
-        )
+
+def link_applies(fence: Fence, fk: ForeignKey, alias: str) -> sql.Composable | None:
+    """The condition under which a declared link counts for the row; None where it always does.
+
+    The operator's SQL is trusted.
+    """
+    if not isinstance(fk, DeclaredLink) or not fk.when:
+        return None
+    condition = sql.SQL("({})").format(sql.SQL(fk.when))
+    if fk.lookup is None:
+        return condition
+    return _exists(fence.tables[fk.lookup.parent], "looked_up", pairs(fk.lookup, "looked_up", alias), condition)
+
+
+def _exists(table: FencedTable, alias: str, keys: list[sql.Composed], condition: sql.Composable) -> sql.Composable:
+    return sql.SQL("EXISTS (SELECT 1 FROM {} AS {} WHERE {} AND {})").format(
+        base(table), sql.Identifier(alias), sql.SQL(" AND ").join(keys), condition
+    )
+
+
+def pairs(fk: ForeignKey, parent: str, child: str) -> list[sql.Composed]:
+    """The link's columns, equal in parent and child."""
+    return [
+        sql.SQL("{} = {}").format(sql.Identifier(parent, theirs), sql.Identifier(child, ours))
+        for ours, theirs in zip(fk.columns, fk.parent_columns, strict=True)
+    ]
 
 
 def base(table: FencedTable) -> sql.Identifier:
@@ -113,12 +166,18 @@ def view_statements(
     columns = sql.SQL(", ").join(sql.Identifier("t", c.name) for c in table.table.columns)
     loaded = shared_as_loaded and table.fence_class == SHARED
     condition = sql.SQL("true") if loaded else predicates.inside(table, "t")
+    make = sql.SQL("CREATE VIEW {} WITH (security_barrier = true) AS SELECT {} FROM {} AS t WHERE {}{}")
     check = sql.SQL(" WITH CASCADED CHECK OPTION") if table.owned else sql.SQL("")
-    statements = [
-        sql.SQL("CREATE VIEW {} WITH (security_barrier = true) AS SELECT {} FROM {} AS t WHERE {}{}").format(
-            view, columns, base(table), condition, check
-        )
-    ]
+    if not table.waits:
+        statements = [make.format(view, columns, base(table), condition, check)]
+    else:
+        # What is seen is inside the fence; what is written may wait for its parent (LOCAL: only the outer condition).
+        seen = sql.Identifier(schema, f"inside {table.table.oid}")
+        check, pending = sql.SQL(" WITH LOCAL CHECK OPTION"), predicates.inside(table, "t", pending=True)
+        statements = [
+            make.format(seen, columns, base(table), condition, sql.SQL("")),
+            make.format(view, columns, seen, pending, check),
+        ]
     chosen = dict(defaults)
     if table.fence_class == DIRECT and table.tenant_column is not None:
         chosen[table.tenant_column] = predicates.tenant_literal

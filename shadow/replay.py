@@ -16,6 +16,7 @@ from psycopg import sql
 
 from shadow.catalog import read_fingerprint
 from shadow.counters import Counters, difference, read_counters
+from shadow.drawn import wall_texts
 from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, ShadowError
 from shadow.fence import Fence
 from shadow.fence_views import drop_fence_schema, make_fence_schema
@@ -112,12 +113,13 @@ def replay(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: 
 
 
 #: A COMMIT that is answered must survive a crash of production; a host of ours that vanished must hold no lock.
+#: A policy that hides rows from the applier must be an error: an UPDATE would silently find fewer rows.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ;"
     " SELECT set_config('lock_timeout', {}, true), set_config('statement_timeout', {}, true),"
     " set_config('synchronous_commit',"
     " regexp_replace(current_setting('synchronous_commit'), '^(off|local)$', 'on'), true),"
-    " set_config('idle_in_transaction_session_timeout', '30s', true)"
+    " set_config('idle_in_transaction_session_timeout', '30s', true), set_config('row_security', 'off', true)"
 )
 
 
@@ -171,17 +173,12 @@ def _replay_in(
     if written != dict(frozen.counters):
         raise _diverged(_counter_mismatches(written, frozen.counters))
     ours = written_here(conn, schema)
-    touched = {row.table for row in frozen.rows}
-    types = sorted({c.type for name in touched for c in fence.tables[name].table.columns if _clock(c.type)})
-    clocks = clock_texts(conn, types)
-    if mismatches := divergence(conn, fence, keyed, generated, written, clocks, ours, frozen.tenant_key):
+    clocks = clock_texts(conn, fence.catalog.clock_types)
+    walls = wall_texts(conn, fence.catalog.clock_types)
+    if mismatches := divergence(conn, fence, keyed, generated, written, clocks, walls, ours, frozen.tenant_key):
         raise _diverged(mismatches)
     drop_fence_schema(conn, schema)
     return changed
-
-
-def _clock(type_name: str) -> bool:
-    return type_name.startswith(("timestamp", "date", "time"))
 
 
 def _write_receipt(conn: psycopg.Connection[Any], frozen: Frozen) -> Receipt:
@@ -315,6 +312,8 @@ def _refused(error: psycopg.Error) -> ShadowError:
     kinds = {
         "23505": "a unique value conflicts with a row outside this tenant or made since",
         "23503": "a row it refers to is missing on production, or others refer to a row that would go",
+        "23001": "others refer to a row that would go",
+        "23P01": "it would overlap a row outside this tenant or made since",
         "23514": "a check rule says no",
         "23502": "a required column would be empty",
         "44000": "a row would leave the tenant's fence",

@@ -6,6 +6,7 @@ Called by `replay.py` inside the replay's transaction; no value leaves this modu
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby, islice
 from typing import Any
 
@@ -26,8 +27,9 @@ _OURS = "mod(t.xmin::text::bigint - {own} + 4294967296, 4294967296) <= {last}"
 class TouchedRow:
     """One row the rehearsal touched, cells as Postgres text in column order; None for a row that is not there.
 
-    `kinds` says per column how the after cell is compared: value, clock (equals the transaction's time) or
-    generated (drawn inside a trigger: not compared, the row is matched as one of a multiset).
+    `kinds` says per column how the after cell is compared: value, clock (equals the transaction's time), wall (a time
+    while the replay runs) or generated (drawn inside a trigger: only that there is a value; where it is of the key,
+    the row is matched as one of a multiset).
     """
 
     table: str
@@ -165,27 +167,34 @@ def divergence(
     generated: Sequence[TouchedRow],
     counters: Mapping[str, tuple[int, int, int]],
     clocks: Mapping[str, str],
+    walls: Mapping[str, str],
     ours: str,
     tenant_key: str,
 ) -> list[Mismatch]:
-    """Compares every touched row with its after image, who wrote it, and looks for rows nobody confirmed."""
+    """Compares every touched row with its after image, who wrote it, and looks for rows nobody confirmed.
+
+    `clocks` and `walls`: the transaction's time and the wall clock after its statements, by column type.
+    """
     found: list[Mismatch] = []
     survivors: Counter[str] = Counter()
     for batch in batches(rows):
         table = fence.tables[batch[0].table]
-        present = _read(conn, table, batch, sql.SQL(ours), lock=False)
+        proof: sql.Composable = sql.SQL(ours)
+        if table.waits:  # its parent may have come later than itself: now it must be the tenant's
+            proof = sql.SQL("({}) AND ({})").format(proof, Predicates(fence, tenant_key).inside(table, "t"))
+        present = _read(conn, table, batch, proof, lock=False)
         survivors[table.table.name] += sum(bool(row[1]) for row in present)
-        if _as_expected(present, [row.after for row in batch]) and not any("clock" in row.kinds for row in batch):
+        if _as_expected(present, [row.after for row in batch]) and all(set(row.kinds) <= {"value"} for row in batch):
             continue
         existing = _by_place(present)
         for n, row in enumerate(batch):
-            found.extend(_compare_after(table, row, existing.get(n), clocks))
+            found.extend(_compare_after(table, row, existing.get(n), clocks, walls))
     touched = Counter(row.table for row in rows)
     by_table: dict[str, list[TouchedRow]] = {}
     for row in generated:
         by_table.setdefault(row.table, []).append(row)
     for name, table in fence.tables.items():
-        counted = sum(counters.get(f"{table.table.schema}.{table.table.relation}", (0, 0, 0)))
+        counted = sum(sum(counters.get(f"{schema}.{stored}", (0, 0, 0))) for schema, stored in table.table.stored_in)
         if not table.owned or (counted <= touched[name] and name not in by_table):
             continue
         if not table.table.key:
@@ -225,7 +234,11 @@ def _added_outside(
 
 
 def _compare_after(
-    table: FencedTable, row: TouchedRow, present: tuple[Any, ...] | None, clocks: Mapping[str, str]
+    table: FencedTable,
+    row: TouchedRow,
+    present: tuple[Any, ...] | None,
+    clocks: Mapping[str, str],
+    walls: Mapping[str, str],
 ) -> list[Mismatch]:
     if (present is None) != (row.after is None):
         how = "the row would be missing" if present is None else "the row would still be there"
@@ -236,11 +249,27 @@ def _compare_after(
     if not present[0]:
         found.append(Mismatch(table=row.table, key=row.key, column=None, how="production would not have written it"))
     for column, now, then, kind in zip(table.table.columns, present[1:], row.after, row.kinds, strict=True):
-        expected = clocks.get(column.type) if kind == "clock" else then
-        if kind != "generated" and now != expected:
-            how = "would not be the transaction's time" if kind == "clock" else "would have another value"
-            found.append(Mismatch(table=row.table, key=row.key, column=column.name, how=how))
+        if unlike := _unlike(kind, now, then, clocks.get(column.type, ""), walls.get(column.type, "")):
+            found.append(Mismatch(table=row.table, key=row.key, column=column.name, how=unlike))
     return found
+
+
+def _unlike(kind: str, now: str | None, then: str | None, clock: str, wall: str) -> str | None:
+    """How production's cell is not what was confirmed; None when it is, by its kind."""
+    if kind == "generated":
+        return None if (now is None) == (then is None) else "would be drawn otherwise"
+    if kind == "wall":
+        return None if now is not None and _between(clock, now, wall) else "would not be the time of the replay"
+    if kind == "clock":
+        return None if now == clock else "would not be the transaction's time"
+    return None if now == then else "would have another value"
+
+
+def _between(earliest: str, text: str, latest: str) -> bool:
+    try:
+        return datetime.fromisoformat(earliest) <= datetime.fromisoformat(text) <= datetime.fromisoformat(latest)
+    except ValueError:  # infinity, or a year that is not ours
+        return False
 
 
 def _unconfirmed(
@@ -267,7 +296,7 @@ def _unconfirmed(
     extra = [found for found in written if tuple(found[p] for p in positions) not in known]
     timed = {place for row in generated for place, kind in enumerate(row.kinds) if kind == "clock"}
     expected = Counter(_masked(table, row.after, row.kinds, timed, clocks) for row in generated if row.after)
-    drawn = tuple("generated" if kind == "generated" else "value" for kind in generated[0].kinds)
+    drawn = tuple(kind if kind in ("generated", "wall") else "value" for kind in generated[0].kinds)
     actual = Counter(_masked(table, found, drawn, timed, clocks) for found in extra)
     if expected == actual:
         return []
@@ -281,5 +310,5 @@ def _masked(
     shown: list[Any] = []
     for place, (column, cell, kind) in enumerate(zip(table.table.columns, cells, kinds, strict=True)):
         clock = kind == "clock" or (place in timed and cell is not None and cell == clocks.get(column.type))
-        shown.append((kind,) if kind == "generated" else ("clock",) if clock else cell)
+        shown.append((kind,) if kind in ("generated", "wall") else ("clock",) if clock else cell)
     return tuple(shown)

@@ -20,6 +20,10 @@ from shadow.shadow import Shadow, gone, slot_name
 from shadow.statement import GatedStatement, render
 
 _DENIED = re.compile(r"^permission denied for (?:table|view|relation|sequence) (.+)$")
+#: What is refused besides tables: a trigger may want it, a shadow does not have it.
+_OTHER = re.compile(
+    r"^permission denied (?:for|to) ((?:function|procedure|sequence|schema|foreign \w+|set parameter) .+)$"
+)
 _ATTEMPTS = 12
 
 
@@ -121,11 +125,16 @@ def run_step(shadow: Shadow, gated: GatedStatement, step: int) -> Ran:
     return Ran(row_count=row_count, rows=rows, loaded=tuple(loaded))
 
 
-def run_query(shadow: Shadow, gated: GatedStatement, limit: int) -> Ran:
-    """Reads from the shadow through its surface; a cursor stops at `limit` rows, nothing is kept."""
-    text = render(gated, dict.fromkeys(gated.reads, shadow.surface))
+def run_query(
+    shadow: Shadow, gated: GatedStatement, limit: int, schemas: Callable[[], Mapping[str, str]] | None = None
+) -> Ran:
+    """Reads from the shadow through its surface; a cursor stops at `limit` rows, nothing is kept.
+
+    `schemas` is called when the tables are loaded and says where each one is read instead.
+    """
     loaded = list(shadow.ensure(needs(shadow, gated)))
     note_looks(shadow, gated.looks, None)
+    text = render(gated, schemas() if schemas else dict.fromkeys(gated.reads, shadow.surface))
 
     def attempt() -> tuple[int, Rows | None]:
         execute(shadow.role, b"DECLARE shadowdesk_query NO SCROLL CURSOR FOR " + text, gated.params)
@@ -180,30 +189,42 @@ def _load_refused(shadow: Shadow, error: psycopg.Error) -> list[str]:
     """The table a trigger or view was refused, loaded deeper; StatementRefused when it may not be touched."""
     match = _DENIED.match(str(error.diag.message_primary))
     name = match[1].strip('"') if match else None
-    named = [t for t in shadow.fence.tables.values() if name in (t.table.relation, t.table.name)]
+    named = [
+        t
+        for t in shadow.fence.tables.values()
+        if name in (t.table.relation, t.table.name, *(part for _, part in t.table.partitions))
+    ]
     inside = {t.table.name: t for t in named if t.fence_class != "outside"}
     if not inside:
+        other = _OTHER.match(str(error.diag.message_primary))
         raise StatementRefused(
-            "The statement or a trigger it fires needs something outside the tenant's fence.",
+            "The statement or a trigger it fires needs"
+            f" {other[1] if other else 'something'} outside the tenant's fence.",
             "It was rolled back: nothing was kept.",
             "Ask an engineer: the fence certificate (`shadowdesk fence`) says which tables are inside.",
         ) from None
-    deepest = {name: READ if table.fence_class == "shared" else DELETE for name, table in inside.items()}
+    deepest = {
+        name: READ if table.fence_class == "shared" or table.table.rules else DELETE for name, table in inside.items()
+    }
     deeper = {name: shadow.level(name) + 1 for name in inside if shadow.level(name) < deepest[name]}
     if not deeper:
         raise StatementRefused(
-            f"Table {name} is {' and '.join(t.fence_class for t in inside.values())} and may not be written here.",
+            f"Table {name} is {' and '.join(t.fence_class for t in inside.values())} and may not be written here"
+            f"{'; it has rewrite rules' if any(t.table.rules for t in inside.values()) else ''}.",
             "The statement was rolled back: nothing was kept.",
             "Change only the tenant's own tables, or ask an engineer.",
         ) from None
     return shadow.ensure(deeper)
 
 
-def clock_texts(conn: psycopg.Connection[Any], types: list[str]) -> dict[str, str]:
-    """The running transaction's time as Postgres writes it in each date/time type."""
+def clock_texts(conn: psycopg.Connection[Any], types: Mapping[str, str]) -> dict[str, str]:
+    """The running transaction's time as Postgres writes it in each column type; `types` maps to the date/time type.
+
+    A domain's own name is not used: its check may not hold for this moment.
+    """
     if not types:
         return {}
-    cells = sql.SQL(", ").join(sql.SQL("now()::{}::text").format(sql.SQL(t)) for t in types)
+    cells = sql.SQL(", ").join(sql.SQL("now()::{}::text").format(sql.SQL(t)) for t in types.values())
     row = conn.execute(sql.SQL("SELECT {}").format(cells)).fetchone()
     return dict(zip(types, row or (), strict=True))
 
@@ -226,11 +247,25 @@ def _two_makers(table: str) -> StatementRefused:
     )
 
 
+def _for_everybody(table: str) -> StatementRefused:
+    return StatementRefused(
+        f"The statement, a cascade or a trigger would write rows of {table} that have no tenant and are for everybody.",
+        "It was rolled back: nothing was kept.",
+        "Narrow the statement to the tenant's own rows; rows for everybody can be read here, not written.",
+    )
+
+
+#: What the bookkeeping's own functions refuse, by SQLSTATE.
+_REFUSALS: Mapping[str, Callable[[str], StatementRefused]] = {
+    "SD003": _no_key, "SD004": _two_makers, "SD005": _for_everybody,
+}  # fmt: skip
 _WORDS: Mapping[str, str] = {
     "23502": "a required column would be empty",
     "23503": "a row it refers to is missing, or a row that others refer to would go",
+    "23001": "a row that others refer to would go",
     "23505": "a unique value would appear twice",
     "23514": "a check rule says no",
+    "23P01": "it would overlap another row where none may",
     "44000": "a row would leave the tenant's fence",
     "57014": "it ran longer than a statement may",
     "42703": "a column is unknown",
@@ -241,18 +276,26 @@ _WORDS: Mapping[str, str] = {
 }
 
 
+def _primary(error: psycopg.Error) -> str:
+    """A message that may hold no cell's value: of the classes that only speak of the statement and its names."""
+    if str(error.sqlstate).startswith("42"):
+        return str(error.diag.message_primary or "")[:200]
+    constraint = error.diag.constraint_name
+    return f"constraint {constraint[:80]}" if constraint else "the message may hold masked values and is left out"
+
+
 def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
     """A driver error in our words: only the primary message of the shadow is shown, never DETAIL."""
     with suppress(psycopg.Error):
         if shadow.role.closed or error.sqlstate is None:
             return gone()
-    if error.sqlstate in ("SD003", "SD004"):
-        table = str(error.diag.message_primary)
-        return _no_key(table) if error.sqlstate == "SD003" else _two_makers(table)
+    refusal = _REFUSALS.get(str(error.sqlstate))
+    if refusal is not None:
+        return refusal(str(error.diag.message_primary))
     if error.sqlstate in ("53100", "53200", "53400", "54000"):
         return QuotaExceeded("The statement needs more room than a shadow has.", "Nothing was kept.", "Narrow it down.")
     why = _WORDS.get(str(error.sqlstate), "Postgres refused it")
-    primary = str(error.diag.message_primary or "")[:200]
+    primary = _primary(error) if shadow.quiet else str(error.diag.message_primary or "")[:200]
     return StatementFailed(
         f"The statement failed on the shadow: {why} ({primary}; SQLSTATE {error.sqlstate}).",
         "It was rolled back: the shadow is as before this step, production was not touched.",

@@ -17,6 +17,7 @@ PINNED = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "client_encoding": "UTF8",
+    "lc_monetary": "C",  # money is written with the server's own currency otherwise
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
     "xmloption": "content",

@@ -3,7 +3,6 @@
 Opened by the desk, one per dry run; `run.py`, `undo` and `rehearsal.py` work on it one statement at a time.
 """
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +27,6 @@ _ROLE_FUNCTIONS = (
     "end_rehearsal()",
 )  # fmt: skip
 _RIGHTS = {READ: "SELECT", WRITE: "INSERT, UPDATE", DELETE: "DELETE"}
-_CLOCK_TYPE = re.compile(r"^(timestamp|date|time)\b")
 
 
 class Shadow:
@@ -62,6 +60,10 @@ class Shadow:
         #: What the rep must know about this shadow, such as that it was rebuilt and why; `news` gives each once.
         self.notes: list[str] = []
         self._told = 0
+        #: Whether errors leave out what may hold a cell's value; set by the hub where columns are masked.
+        self.quiet = False
+        #: The time for one statement that the hub set on the role's connection; None is the sandbox' own.
+        self.timeout_ms: int | None = None
         self._reader_url = reader_url
         self._max_bytes = max_bytes
         try:
@@ -70,9 +72,7 @@ class Shadow:
         except psycopg.OperationalError as error:
             raise gone() from error
         self._levels: dict[str, int] = {}
-        self.clock_types = sorted(
-            {c.type for t in fence.tables.values() for c in t.table.columns if _CLOCK_TYPE.match(c.type)}
-        )
+        self.clock_types = fence.catalog.clock_types
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Makes the surface schema and the role's few rights; notes the snapshot the rows will come from."""
@@ -186,18 +186,14 @@ class Shadow:
         role = sql.Identifier(self.surface)
         if old == 0 and table.surface:
             self._make_view(table)
-        if new >= WRITE and old < WRITE and table.fence_class != SHARED:
+        most = READ if table.fence_class == SHARED or table.table.rules else new
+        if most >= WRITE and old < WRITE:
             watch(self.owner, table, self._oid(table))
             self._grant_sequences(table)
-        most = READ if table.fence_class == SHARED else new
-        targets = [base(table)]
-        if table.surface:
-            targets.append(sql.Identifier(self.surface, table.table.name))
+        stored = [base(table), *(sql.Identifier(schema, name) for schema, name in table.table.partitions)]
+        view = [sql.Identifier(self.surface, table.table.name)] if table.surface else []
         for level in range(old + 1, most + 1):
-            for target in targets:
-                on_view = target is not targets[0]
-                if on_view and level > READ and not table.writable:
-                    continue
+            for target in (*stored, *(view if level == READ or table.writable else ())):
                 self.owner.execute(sql.SQL("GRANT {} ON {} TO {}").format(sql.SQL(_RIGHTS[level]), target, role))
 
     def _make_view(self, table: FencedTable) -> None:

@@ -17,7 +17,8 @@ class SurfaceTable:
     `columns` maps each column, in the view's order, to format_type's text; `key` is the key rows are known by;
     `unique_keys` are all unique keys; `unique_with_tenant` those of them that contain the tenant column or a fenced
     parent's key, so that ON CONFLICT cannot meet a row outside the fence; `defaults` maps columns to the text of
-    their default expression; `always` are identity columns GENERATED ALWAYS, whose ids only we may give.
+    their default expression; `always` are identity columns GENERATED ALWAYS, whose ids only we may give;
+    `read_only` is why an owned table may not be written.
     """
 
     name: str
@@ -31,6 +32,7 @@ class SurfaceTable:
     fence_class: str
     defaults: Mapping[str, str]
     always: frozenset[str] = frozenset()
+    read_only: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ from shadow.fence import SINK, FencedTable
 from shadow.predicate import base
 
 #: An update's statement trigger notes the keys as they are after it; those that were left behind are rare and noted row
-#: by row, which saves keeping and reading every old row.
-_EVENTS = (
-    ("insert", "I", "new_rows", "REFERENCING NEW TABLE AS new_rows"),
-    ("update", "U", "new_rows", "REFERENCING NEW TABLE AS new_rows"),
-    ("delete", "D", "old_rows", "REFERENCING OLD TABLE AS old_rows"),
-)
+#: by row, which saves keeping and reading every old row. A row that moves to another partition fires no UPDATE trigger
+#: of its own (Postgres docs, CREATE TRIGGER): partitioned tables note both sides.
+_INSERT = ("insert", "I", ("new_rows",), "REFERENCING NEW TABLE AS new_rows")
+_UPDATE = ("update", "U", ("new_rows",), "REFERENCING NEW TABLE AS new_rows")
+_MOVE = ("update", "U", ("old_rows", "new_rows"), "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows")
+_DELETE = ("delete", "D", ("old_rows",), "REFERENCING OLD TABLE AS old_rows")
 
 _FUNCTION = """
 CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -71,10 +71,13 @@ def watch(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
     )
     if not sink:
         _keep_pristine(conn, table, oid)
-    for event, op, rows, referencing in _EVENTS:
-        _add_capture(conn, table, oid, event, op, rows, referencing)
-    if key:
+    partitioned = table.table.kind == "p"
+    for event, op, transition, referencing in (_INSERT, _MOVE if partitioned else _UPDATE, _DELETE):
+        _add_capture(conn, table, oid, event, op, transition, referencing)
+    if key and not partitioned:
         _add_key_capture(conn, table, oid)
+    if table.everybody:
+        _refuse_everybody(conn, table, oid)
 
 
 def own(kind: str, oid: int) -> sql.Identifier:
@@ -95,23 +98,34 @@ def _keep_pristine(conn: psycopg.Connection[Any], table: FencedTable, oid: int) 
 
 
 def _add_capture(
-    conn: psycopg.Connection[Any], table: FencedTable, oid: int, event: str, op: str, rows: str, referencing: str
+    conn: psycopg.Connection[Any],
+    table: FencedTable,
+    oid: int,
+    event: str,
+    op: str,
+    transition: tuple[str, ...],
+    referencing: str,
 ) -> None:
     keys: sql.Composable = sql.SQL("(r.*)::text")
     if table.table.key:
         keys = sql.SQL(", ").join(sql.Identifier("r", column) for column in table.table.key)
-    notes: sql.Composable = sql.SQL(
-        "INSERT INTO {} SELECT running.step, running.rehearsal, {}, came_from, {} FROM {} AS r;"
-    ).format(own("touched", oid), sql.Literal(op), keys, sql.Identifier(rows))
-    if op != "I" and not table.table.key and table.fence_class != SINK:
-        notes = sql.SQL(_NO_KEY).format(name=sql.Literal(table.table.name), rows=sql.Identifier(rows))
-    _make_function(conn, table, own(f"capture_{event}", oid), notes)
-    conn.execute(
-        sql.SQL("CREATE TRIGGER {} AFTER {} ON {} {} FOR EACH STATEMENT EXECUTE FUNCTION {}()").format(
-            sql.Identifier(f"shadowdesk_capture_{event}"), sql.SQL(event.upper()), base(table),
-            sql.SQL(referencing), own(f"capture_{event}", oid),
+    notes: sql.Composable = sql.SQL(" ").join(
+        sql.SQL("INSERT INTO {} SELECT running.step, running.rehearsal, {}, came_from, {} FROM {} AS r;").format(
+            own("touched", oid), sql.Literal(op), keys, sql.Identifier(rows)
         )
-    )  # fmt: skip
+        for rows in transition
+    )
+    if op != "I" and not table.table.key and table.fence_class != SINK:
+        notes = sql.SQL(_NO_KEY).format(name=sql.Literal(table.table.name), rows=sql.Identifier(transition[0]))
+    _make_function(conn, table, own(f"capture_{event}", oid), notes)
+    # A statement on a partitioned table fires its triggers only, one on a partition (a trigger's) the partition's only.
+    for relation in (base(table), *(sql.Identifier(schema, name) for schema, name in table.table.partitions)):
+        conn.execute(
+            sql.SQL("CREATE TRIGGER {} AFTER {} ON {} {} FOR EACH STATEMENT EXECUTE FUNCTION {}()").format(
+                sql.Identifier(f"shadowdesk_capture_{event}"), sql.SQL(event.upper()), relation,
+                sql.SQL(referencing), own(f"capture_{event}", oid),
+            )
+        )  # fmt: skip
 
 
 def _add_key_capture(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
@@ -131,6 +145,21 @@ def _add_key_capture(conn: psycopg.Connection[Any], table: FencedTable, oid: int
             sql.Identifier("shadowdesk_capture_key"), base(table), changed, function
         )
     )
+
+
+def _refuse_everybody(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
+    """Rows without a tenant are for everybody: no statement, cascade or trigger may write one."""
+    function = own("everybody", oid)
+    refusal = "RAISE EXCEPTION '%', {} USING ERRCODE = 'SD005';"
+    _make_function(conn, table, function, sql.SQL(refusal).format(sql.Literal(table.table.name)))
+    for event, rows in (("insert", ("new",)), ("update", ("old", "new")), ("delete", ("old",))):
+        nulls = [sql.SQL("{} IS NULL").format(sql.Identifier(row, str(table.tenant_column))) for row in rows]
+        conn.execute(
+            sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH ROW WHEN ({}) EXECUTE FUNCTION {}()").format(
+                sql.Identifier(f"shadowdesk_everybody_{event}"), sql.SQL(event.upper()), base(table),
+                sql.SQL(" OR ").join(nulls), function,
+            )
+        )  # fmt: skip
 
 
 def _make_function(

@@ -72,10 +72,15 @@ class Fixes:
 
 @contextmanager
 def fixes_on(
-    production_url: str, control_url: str, sandbox_server: EmbeddedServer, rules: FenceRules, tenant: str = "1"
+    production_url: str,
+    control_url: str,
+    sandbox_server: EmbeddedServer,
+    rules: FenceRules,
+    tenant: str = "1",
+    search_path: tuple[str, ...] = ("public",),
 ) -> Iterator[Fixes]:
     """A desk on these databases; `control_url` is the migrated database as shadowdesk_control."""
-    production = Production(installed(production_url, rules))
+    production = Production(installed(production_url, rules, search_path=search_path))
     sandbox = Sandbox(sandbox_server.owner_url, SandboxLimits(max_shadows=200))
     shadows = Shadows(production, sandbox, sandbox_server.bin_dir, ShadowSettings(pool=0, max_open=4))
     permissions = Permissions({"rep": Role(name="rep", permissions=("dry_run.*",), confirm=frozenset({"self"}))})

@@ -20,6 +20,7 @@ from mcp_server.install import APPLIER, READER, install
 from mcp_server.production import Production, ProductionSettings
 from mcp_server.shadows import Shadows, ShadowSettings
 from mcp_server.surface import gate_surface
+from shadow.drawn import forget_drawn, rehearse_again
 from shadow.embedded import EmbeddedServer
 from shadow.fence import FenceRules
 from shadow.freshness import looked_at
@@ -139,8 +140,13 @@ class Lifecycle:
 
     def freeze(self) -> tuple[Frozen, Diff]:
         """The rehearsal and what a proposal would freeze of it."""
+        forget_drawn(self.shadow)
+        stepped = self.net()
         rehearsed = rehearse(self.shadow, self.steps)
         diff = self.net(rehearsal=True)
+        if stepped.tables_root != diff.tables_root:
+            rehearsed = rehearse_again(self.shadow, self.steps, rehearsed, self.sets)
+            diff = self.net(rehearsal=True)
         rows = frozen_rows(
             self.shadow.owner,
             table_images(self.shadow),

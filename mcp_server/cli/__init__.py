@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from mcp_server import __version__
-from mcp_server.cli import audit, candidates, dry_run, operate, people, production, recording, serve
+from mcp_server.cli import (
+    audit,
+    candidates,
+    dry_run,
+    init,
+    operate,
+    people,
+    policy,
+    production,
+    recording,
+    serve,
+    tokens,
+)
 from mcp_server.cli.output import FAULT, complain, exit_code, say
 from mcp_server.errors import EXPLAINED
 
@@ -22,10 +34,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (people, dry_run, candidates, production, operate, serve):
+for group in (people, dry_run, candidates, init, production, operate, serve):
     group.register(app)
 app.add_typer(audit.app, name="audit")
 app.add_typer(recording.app, name="recording")
+app.add_typer(policy.app, name="policy")
+app.add_typer(tokens.app, name="token")
 
 
 def _version(wanted: bool) -> None:

@@ -16,11 +16,13 @@ from mcp_server.assembly import Assembly, open_desk
 from mcp_server.errors import ConfigurationInvalid
 from mcp_server.expiring import expire_overdue
 from mcp_server.http import http_app
-from mcp_server.identity import PeopleTokens, stdio_caller, token_caller
+from mcp_server.identity import stdio_caller, token_caller
+from mcp_server.oauth import SigningKeys
 from mcp_server.pages import pages_app
 from mcp_server.reconciling import reconcile_unknown
 from mcp_server.server import build_server
 from mcp_server.settings import Settings
+from mcp_server.tokens import BearerTokens
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +34,19 @@ CHECKPOINT_EVERY = 500
 
 def serve_http(settings: Settings, *, mcp: bool, pages: bool) -> None:
     """Serves until SIGTERM or Ctrl-C. Only a process with pages is given the applier's URL."""
-    with _process(), _listener(settings) as listener, open_desk(settings, applier=pages) as assembly:
+    with (
+        _process(),
+        _listener(settings) as listener,
+        open_desk(settings, applier=pages) as assembly,
+        _signing_keys(settings, mcp) as keys,
+    ):
         server = (
             build_server(
                 assembly.desk,
                 settings,
                 assembly.governor,
                 token_caller(settings),
-                tokens=PeopleTokens(settings),
+                tokens=BearerTokens(settings, assembly.control, keys),
             )
             if mcp
             else None
@@ -63,6 +70,16 @@ def serve_stdio(settings: Settings, *, pages: bool) -> None:
             stack.enter_context(_beside(_uvicorn(_pages(assembly), lifespan="off"), listener))
         stack.enter_context(housekeeping(assembly))
         server.run("stdio")
+
+
+@contextmanager
+def _signing_keys(settings: Settings, wanted: bool) -> Iterator[SigningKeys | None]:
+    """The identity provider's keys, kept fresh while the block lasts; None where there is no provider to trust."""
+    if settings.oauth is None or not wanted:
+        yield None
+        return
+    with SigningKeys(settings.oauth) as keys:
+        yield keys
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`serve`, `stdio`, `demo`: the processes that meet people and models."""
+"""`serve`, `stdio`, `bridge`, `demo`: the processes that meet people and models."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Adds this file's commands."""
     app.command("serve")(serve)
     app.command("stdio")(stdio)
+    app.command("bridge")(bridge)
     app.command("demo")(demo)
 
 
@@ -45,6 +46,24 @@ def stdio(
 
     refuse_key_in_environment()
     serve_stdio(settings_from(config), pages=pages)
+
+
+def bridge() -> None:
+    """Connect one MCP client on standard input and output with a ShadowDesk server elsewhere.
+
+    SHADOWDESK_URL says where the server is, SHADOWDESK_TOKEN holds your personal token; nothing else is needed.
+    """
+    import os
+
+    from mcp_server.bridge import BridgeRefused
+    from mcp_server.bridge import bridge as carry
+    from mcp_server.errors import ConfigurationInvalid
+
+    refuse_key_in_environment()
+    try:
+        carry(os.environ)
+    except BridgeRefused as refused:
+        raise ConfigurationInvalid(str(refused), "The bridge was not started.", "Correct it and start again.") from None
 
 
 def demo(

@@ -75,6 +75,7 @@ class Proposal:
     expires_at: datetime
     outcome_message: str | None = None
     receipt: dict[str, Any] | None = None
+    policy_version: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,3 +111,18 @@ class Escalation:
     verdict: str | None = None
     comment: str | None = None
     answered_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PersonalToken:
+    """A bearer token of one person as it is kept: without the token. It ends with its role, in time, or revoked."""
+
+    id: str
+    person: str
+    role: str
+    label: str
+    issued_by: str
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    revoked_by: str | None = None

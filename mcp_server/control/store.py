@@ -8,10 +8,11 @@ from sqlalchemy import Engine
 from mcp_server.control.confirmations import ConfirmationTable
 from mcp_server.control.connections import control_engine
 from mcp_server.control.logins import LoginTable
+from mcp_server.control.personal_tokens import MaskSecretTable, PersonalTokenTable
 from mcp_server.control.proposals import ProposalTable
 
 
-class ControlStore(ProposalTable, ConfirmationTable, LoginTable):
+class ControlStore(ProposalTable, ConfirmationTable, LoginTable, PersonalTokenTable, MaskSecretTable):
     """Safe to share between threads; every method is one short transaction of its own.
 
     All raise SandboxUnavailable where the control database cannot be used.

@@ -5,10 +5,12 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Identity,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -59,7 +61,7 @@ PROPOSALS = Table(
     _text("id", key=True), _identity("number", key=False), _text("dry_run_id"), _text("tenant_key"), _text("digest"),
     _text("header"), _json("frozen"), _json("diff"), _text("decision"), _json("reasons"), _number("rows"),
     _text("state"), _text("note"), _text("outcome_message", null=True), _json("receipt", null=True),
-    _time("created_at"), _time("expires_at"),
+    _time("created_at"), _time("expires_at"), _text("policy_version", null=True),
 )  # fmt: skip
 
 PROPOSAL_STATEMENTS = Table(
@@ -97,4 +99,15 @@ LOGIN_LINKS = Table(
 PAGE_SESSIONS = Table(
     "page_sessions", METADATA,
     _text("id_sha256", key=True), _text("person"), _time("created_at"), _time("expires_at"),
+)  # fmt: skip
+
+PERSONAL_TOKENS = Table(
+    "personal_tokens", METADATA,
+    _text("id", key=True), _text("token_sha256"), _text("person"), _text("role"), _text("label"), _text("issued_by"),
+    _time("created_at"), _time("expires_at"), _time("revoked_at", null=True), _text("revoked_by", null=True),
+)  # fmt: skip
+
+MASK_SECRET = Table(
+    "mask_secret", METADATA,
+    Column("one", Boolean, primary_key=True), Column("secret", LargeBinary, nullable=False),
 )  # fmt: skip

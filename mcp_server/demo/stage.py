@@ -84,20 +84,23 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Stage]:
-    """Embedded Postgres with the business loaded and the roles installed, and the pages served beside it."""
+def staged(folder: Path, more: str = "") -> Iterator[Stage]:
+    """Embedded Postgres with the business loaded and the roles installed, and the pages served beside it.
+
+    `more` is TOML that goes behind the demo's own configuration.
+    """
     with ExitStack() as stack:
         server = stack.enter_context(open_sandbox(folder / "production"))
         with psycopg.connect(server.owner_url, autocommit=True) as conn:
             conn.execute("CREATE DATABASE business")
         with psycopg.connect(server.url("business")) as conn:
             conn.execute(business_sql().encode())
-        stage = _configured(folder, server)
+        stage = _configured(folder, server, more)
         stack.enter_context(_pages(stage))
         yield stage
 
 
-def _configured(folder: Path, server: EmbeddedServer) -> Stage:
+def _configured(folder: Path, server: EmbeddedServer, more: str) -> Stage:
     passwords = new_passwords()
     install(server.url("business"), ["public"], passwords)
     port = _free_port()
@@ -116,7 +119,7 @@ def _configured(folder: Path, server: EmbeddedServer) -> Stage:
     )
     config = folder / "shadowdesk.toml"
     config.touch(mode=0o600)
-    config.write_text(text, encoding="utf-8")
+    config.write_text(text + more, encoding="utf-8")
     return Stage(
         folder=folder, config=config, base_url=f"http://127.0.0.1:{port}", server=server, keys=keys, tokens=tokens
     )

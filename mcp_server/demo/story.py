@@ -3,9 +3,7 @@
 Starts everything on embedded Postgres in a temporary folder, plays the acts, and exits 0 only if every promise held.
 """
 
-import tempfile
 import time
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -14,6 +12,7 @@ from mcp_server.demo.acts import Acts
 from mcp_server.demo.person import PageRefused
 from mcp_server.demo.stage import Claude, DemoFailed, Stage, desktop_config, staged
 from mcp_server.demo.telling import Telling
+from shadow.embedded import throw_away_folder
 
 
 def main(*, serve: bool = False) -> int:
@@ -21,7 +20,7 @@ def main(*, serve: bool = False) -> int:
     console = Console(highlight=False)
     telling = Telling(console)
     telling.say("Starting embedded Postgres, loading a business of three tenants, serving the review pages …")
-    with tempfile.TemporaryDirectory(prefix="shadowdesk-demo-") as folder, staged(Path(folder)) as stage:
+    with throw_away_folder("shadowdesk-demo-") as folder, staged(folder) as stage:
         try:
             claude = Claude(stage)
             try:

@@ -32,7 +32,7 @@ def _may_confirm(own: bool, rights: Set[str], proposal: ProposalView) -> bool:
     if proposal.state == "escalated":
         return not own and "engineer" in rights
     if proposal.decision == "self" or proposal.verdict == "approved":
-        return (own and "self" in rights) or others
+        return "self" in rights if own else others
     if proposal.decision == "second":
         return not own and others
     return not own and "engineer" in rights

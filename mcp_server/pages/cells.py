@@ -14,7 +14,11 @@ from differ.text import neutralise
 CELL_CHARACTERS = 600
 
 KINDS = {"update": "changed", "insert": "added", "delete": "deleted"}
-REMARKS = {"clock": "the clock: set anew at replay", "generated": "drawn by the database"}
+REMARKS = {
+    "clock": "the clock: set anew at replay",
+    "wall": "the clock while it runs: set anew at replay",
+    "generated": "drawn by the database",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

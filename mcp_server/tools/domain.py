@@ -20,6 +20,7 @@ from mcp_server.tools.results import Step
 from mcp_server.tools.signature import DRY_RUN, Signature, given, read_signature
 from mcp_server.tools.spec import EDITS_SHADOW, Answer, Session, ToolSpec, said
 from mcp_server.tools.steps import made_by
+from shadow.errors import TenantNotFound
 
 #: Characters of the purpose of a dry run that a domain tool starts.
 PURPOSE_CHARACTERS = 400
@@ -114,7 +115,16 @@ class DomainCall:
         value = str(self._signature.recorded(arguments)[source.argument])
         tenant = session.desk.production.tenant_of(source.column, value)
         purpose = neutralise(f"{self._mark.name}: {self._reason(arguments)}", PURPOSE_CHARACTERS)
-        return session.desk.start_dry_run(session.caller, tenant, request, purpose, session.progress).id
+        try:
+            return session.desk.start_dry_run(session.caller, tenant, request, purpose, session.progress).id
+        except TenantNotFound:
+            # a tenant that the caller may not see: told like a value that no tenant has
+            table, _, column = source.column.rpartition(".")
+            raise TenantNotFound(
+                f"No tenant has a row in {table} with that {column}.",
+                "No dry run was started.",
+                "Check the value, or start a dry run for the tenant first.",
+            ) from None
 
     def _reason(self, arguments: BaseModel) -> str:
         """The call's own reason where it has one, else the tool's name: a step always says why it is there."""

@@ -73,6 +73,18 @@ TOOLS = (
         run=_proposal_status,
     ),
     ToolSpec(
+        name="open_review",
+        description=(
+            "Lead the person to a proposal's review page: in clients that can open it, else by its link. It answers"
+            " where the proposal stands; only the person decides, on that page."
+        ),
+        permission=PERMISSION_OF["open_review"],
+        arguments=ProposalStatus,
+        result=ProposalResult,
+        annotations=READS,
+        run=_proposal_status,
+    ),
+    ToolSpec(
         name="escalate",
         description="Ask an engineer about a proposed dry run; nobody else may confirm it until they answered.",
         permission=PERMISSION_OF["escalate"],

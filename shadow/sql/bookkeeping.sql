@@ -37,7 +37,10 @@ CREATE TABLE shadowdesk.watched (
   insertable text[] NOT NULL,
   pristine boolean NOT NULL,
   -- a key column has a drawn default: rows made by triggers then get other keys on production
-  drawn_key boolean NOT NULL
+  drawn_key boolean NOT NULL,
+  -- columns that triggers give another value each time, as two rehearsals showed: drawn, or the wall clock
+  drawn text[] NOT NULL DEFAULT '{}',
+  walls text[] NOT NULL DEFAULT '{}'
 );
 -- Keys of the rows that steps and queries (no step) looked at: the proposal tells when they changed on production since.
 CREATE TABLE shadowdesk.looked (name text NOT NULL, step smallint, key text[] NOT NULL);
@@ -176,8 +179,8 @@ BEGIN
     SELECT string_agg(format('%I', c), ', ' ORDER BY o) INTO named FROM unnest(w.insertable) WITH ORDINALITY AS k(c, o);
     IF cardinality(w.key) = 0 AND w.pristine THEN
       -- only ever inserted into: as many rows go as were noted, equal ones loaded before stay
-      EXECUTE format('DELETE FROM %1$s WHERE ctid IN (SELECT ctid FROM (
-          SELECT b.ctid, t.noted, row_number() OVER (PARTITION BY t.k1) AS nth FROM %1$s b JOIN (SELECT k1, count(*) AS noted
+      EXECUTE format('DELETE FROM %1$s WHERE (tableoid, ctid) IN (SELECT tableoid, ctid FROM (
+          SELECT b.tableoid, b.ctid, t.noted, row_number() OVER (PARTITION BY t.k1) AS nth FROM %1$s b JOIN (SELECT k1, count(*) AS noted
             FROM shadowdesk.touched_%2$s WHERE step > $1 AND NOT rehearsal GROUP BY k1) t ON (b.*)::text = t.k1) n
         WHERE nth <= noted)', w.qualified, w.rel) USING number;
       CONTINUE;

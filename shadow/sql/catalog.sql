@@ -4,29 +4,46 @@
 -- are not tables of their own here.
 SELECT c.oid, n.nspname AS schema, c.relname AS name,
        CASE WHEN c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) THEN 'i' ELSE c.relkind::text END AS kind,
-       greatest(c.reltuples, 0)::bigint AS estimated_rows, c.relrowsecurity AS row_security, c.relispartition AS partition
+       greatest(c.reltuples, 0)::bigint AS estimated_rows,
+       -- what a rule does instead of a statement, or beside it, is not seen by triggers
+       EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type <> '1') AS rules,
+       -- every table below a partitioned one that holds rows: triggers may name them
+       CASE WHEN c.relkind = 'p' THEN (SELECT array_agg(ARRAY[pn.nspname, pc.relname]::text[] ORDER BY pn.nspname, pc.relname)
+         FROM pg_partition_tree(c.oid) pt JOIN pg_class pc ON pc.oid = pt.relid JOIN pg_namespace pn ON pn.oid = pc.relnamespace
+         WHERE pt.level > 0) END AS partitions
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY(%(schemas)s)
   AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
+  -- a partition on another server would be reached from the shadow: such a table is left out as a whole
+  AND NOT (c.relkind = 'p' AND EXISTS (SELECT FROM pg_partition_tree(c.oid) pt JOIN pg_class pc ON pc.oid = pt.relid WHERE pc.relkind = 'f'))
 ORDER BY n.nspname, c.relname
 
 -- name: catalog_columns
 -- Columns in attribute order, with their default's text and the sequence that a serial or identity column draws from.
 SELECT a.attrelid AS oid, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
-       pg_get_expr(d.adbin, d.adrelid) AS default_text, a.attidentity::text AS identity, a.attgenerated::text AS generated,
+       coalesce(pg_get_expr(d.adbin, d.adrelid), CASE WHEN t.typtype = 'd' THEN pg_get_expr(t.typdefaultbin, 0) END) AS default_text, a.attidentity::text AS identity, a.attgenerated::text AS generated,
        (t.typcategory IN ('A', 'C') OR b.typname IN ('json', 'jsonb', 'hstore')) AS nested,
+       -- the date/time type itself, also below a domain: what the transaction's clock looks like in such a column
+       CASE WHEN b.typcategory = 'D' THEN format_type(b.oid, coalesce(d0.mod, a.atttypmod)) ELSE '' END AS clock,
        s.schema AS sequence_schema, s.name AS sequence_name
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
-JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+LEFT JOIN LATERAL (
+  WITH RECURSIVE below AS (
+    SELECT t.typbasetype AS oid, t.typtypmod AS mod WHERE t.typtype = 'd'
+    UNION ALL SELECT n.typbasetype, n.typtypmod FROM below w JOIN pg_type n ON n.oid = w.oid WHERE n.typtype = 'd')
+  SELECT w.oid, w.mod FROM below w JOIN pg_type n ON n.oid = w.oid WHERE n.typtype <> 'd') d0 ON true
+JOIN pg_type b ON b.oid = coalesce(d0.oid, t.oid)
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN LATERAL (
   SELECT sn.nspname AS schema, sc.relname AS name
   FROM pg_depend dep JOIN pg_class sc ON sc.relkind = 'S' JOIN pg_namespace sn ON sn.oid = sc.relnamespace
   WHERE (dep.classid = 'pg_attrdef'::regclass AND dep.objid = d.oid AND dep.refclassid = 'pg_class'::regclass AND dep.refobjid = sc.oid)
+     OR (d.oid IS NULL AND t.typdefaultbin IS NOT NULL AND dep.classid = 'pg_type'::regclass AND dep.objid = t.oid
+         AND dep.refclassid = 'pg_class'::regclass AND dep.refobjid = sc.oid)
      OR (a.attidentity <> '' AND dep.deptype = 'i' AND dep.classid = 'pg_class'::regclass AND dep.objid = sc.oid
          AND dep.refclassid = 'pg_class'::regclass AND dep.refobjid = a.attrelid AND dep.refobjsubid = a.attnum)
-  LIMIT 1) s ON d.oid IS NOT NULL OR a.attidentity <> ''
+  LIMIT 1) s ON d.oid IS NOT NULL OR a.attidentity <> '' OR t.typdefaultbin IS NOT NULL
 WHERE a.attrelid = ANY(%(oids)s) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 
@@ -79,7 +96,7 @@ classes AS MATERIALIZED (SELECT c.oid, c.xmin, c.relkind FROM pg_class c
   WHERE c.oid >= 16384 AND c.relnamespace = ANY((SELECT oids FROM app)::oid[])),
 types AS MATERIALIZED (SELECT y.oid, y.xmin FROM pg_type y
   WHERE y.oid >= 16384 AND y.typnamespace = ANY((SELECT oids FROM app)::oid[]))
-SELECT md5(string_agg(part, ';' ORDER BY part)) AS fingerprint FROM (
+SELECT md5(string_agg(part, ';' ORDER BY part COLLATE "C")) AS fingerprint FROM (
   SELECT 'c' || oid || ':' || xmin AS part FROM classes WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'i')
   UNION ALL SELECT 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin FROM pg_attribute a
     WHERE a.attrelid = ANY(ARRAY(SELECT oid FROM classes WHERE relkind IN ('r', 'p'))) AND a.attnum > 0

@@ -78,6 +78,13 @@ def test_inspect_prints_a_psql_line_that_reads_the_shadow_and_cannot_write(busin
     assert business.run("inspect", dry_run, "--person", "rep").returncode == 1
 
 
+def test_the_fence_counts_the_rows_that_no_rule_reaches(business: Business) -> None:
+    counts = {one["table"]: one for one in business.read("fence", "--count")}
+    assert counts["tenants"]["owned"] == counts["tenants"]["rows"] > 0
+    assert counts["line_items"]["nobody"] == counts["line_items"]["contradicted"] == 0
+    assert "reached by no rule" in business.done("fence", "--count")
+
+
 def test_doctor_finds_nothing_wrong_and_then_what_is(business: Business) -> None:
     checks = business.read("doctor")
     assert all(check["ok"] for check in checks), checks

@@ -1,12 +1,14 @@
 """Every way a value can differ between dry run and replay, one test per row of docs/determinism.md."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 from shadow.embedded import EmbeddedServer
-from shadow.errors import Diverged, StatementRefused
+from shadow.errors import Diverged, StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule
 from tests.lifecycle import Lifecycle, installed
 from tests.postgres import MakeDatabase
@@ -35,6 +37,14 @@ CREATE TRIGGER logs AFTER UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION logs();
 WALL = """
 CREATE FUNCTION wall() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.due := clock_timestamp(); RETURN NEW; END$$;
 CREATE TRIGGER wall BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION wall();
+"""
+TOKEN = """
+CREATE FUNCTION token() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.token := gen_random_uuid(); RETURN NEW; END$$;
+CREATE TRIGGER token BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION token();
+"""
+DICE = """
+CREATE FUNCTION dice() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.n := (random() * 1000000000)::int; RETURN NEW; END$$;
+CREATE TRIGGER dice BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION dice();
 """
 TOUCH = """
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.due := now(); RETURN NEW; END$$;
@@ -179,10 +189,44 @@ def test_a_trigger_that_takes_the_transactions_clock_is_the_replays_time(fix: Fi
 
 
 @pytest.mark.parametrize("fix", [WALL], indirect=True)
-def test_a_trigger_that_takes_the_wall_clock_diverges_and_changes_nothing(fix: Fix) -> None:
-    with pytest.raises(Diverged, match="due"):
-        fix.apply("UPDATE docs SET n = 1 WHERE slug = 's2'")
+def test_a_trigger_that_takes_the_wall_clock_is_a_time_while_the_replay_runs(fix: Fix) -> None:
+    fix.life.run("UPDATE docs SET n = 1 WHERE slug IN ('s2', 's4')")
+    frozen, diff = fix.life.freeze()
+    assert {cell.kind for row in diff.rows for cell in row.cells if cell.column == "due"} == {"wall"}
+    receipt = fix.life.replay(frozen)
+    [first, second] = fix.production("SELECT due FROM docs WHERE n = 1 ORDER BY due")
+    assert str(receipt.applied_at) <= str(first) < str(second)
+
+
+@pytest.mark.parametrize("fix", [WALL], indirect=True)
+def test_a_wall_clock_that_production_sets_otherwise_diverges(fix: Fix) -> None:
+    fix.life.run("UPDATE docs SET n = 1 WHERE slug = 's2'")
+    frozen, _ = fix.life.freeze()
+    stranger = replace(
+        frozen,
+        rows=[replace(row, kinds=tuple("clock" if k == "wall" else k for k in row.kinds)) for row in frozen.rows],
+    )
+    with pytest.raises(Diverged, match="due: would not be the transaction's time"):
+        fix.life.replay(stranger)
     assert fix.production("SELECT n FROM docs WHERE slug = 's2'") == [0]
+
+
+@pytest.mark.parametrize("fix", [TOKEN], indirect=True)
+def test_a_uuid_that_a_trigger_draws_is_compared_by_kind(fix: Fix) -> None:
+    fix.life.run("UPDATE docs SET n = 1 WHERE slug IN ('s2', 's4')")
+    frozen, diff = fix.life.freeze()
+    assert {cell.kind for row in diff.rows for cell in row.cells if cell.column == "token"} == {"generated"}
+    fix.life.replay(frozen)
+    assert fix.production("SELECT n FROM docs WHERE slug = 's4'") == [1]
+    shown = {cell.after for row in diff.rows for cell in row.cells if cell.column == "token"}
+    assert shown.isdisjoint(fix.production("SELECT token::text FROM docs WHERE n = 1"))
+
+
+@pytest.mark.parametrize("fix", [DICE, TOKEN], indirect=True)
+def test_a_value_that_nobody_can_foresee_is_refused_when_it_is_proposed(fix: Fix) -> None:
+    fix.life.run(f"UPDATE docs SET token = '{uuid4()}' WHERE slug = 's2'")
+    with pytest.raises(StatementFailed, match="Nobody can say what"):
+        fix.life.freeze()
 
 
 @pytest.mark.parametrize("fix", [LOGS], indirect=True)

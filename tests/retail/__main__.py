@@ -4,13 +4,12 @@ import argparse
 import itertools
 import json
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 
-from shadow.embedded import open_sandbox
+from shadow.embedded import open_sandbox, throw_away_folder
 from tests.retail.data import PUBLIC_DATA, DataMissing, read_sessions, read_shop
 from tests.retail.direct import DirectDriver
 from tests.retail.driver import ClientDriver
@@ -29,7 +28,7 @@ def main() -> int:
         print(f"NOT RUN: {missing}", file=sys.stderr)
         return 2
     with ExitStack() as open_until_done:
-        folder = Path(open_until_done.enter_context(tempfile.TemporaryDirectory(prefix="shadowdesk-retail-")))
+        folder = open_until_done.enter_context(throw_away_folder("shadowdesk-retail-"))
         server = open_until_done.enter_context(open_sandbox(folder / "production"))
         with psycopg.connect(server.owner_url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE retail")

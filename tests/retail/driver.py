@@ -10,7 +10,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,7 +25,7 @@ from mcp.types import TextContent
 from differ.model import Diff, RowChange
 from mcp_server.demo.person import Browser
 from mcp_server.install import APPLIER, READER, install_sql, new_passwords
-from shadow.embedded import EmbeddedServer
+from shadow.embedded import EmbeddedServer, throw_away_folder
 from tests.retail.changes import Change
 from tests.retail.data import Document
 
@@ -47,7 +46,7 @@ class ClientDriver:
         self._steps = 0
         self._proposal: Document | None = None
         with ExitStack() as opening:
-            folder = Path(opening.enter_context(tempfile.TemporaryDirectory(prefix="shadowdesk-retail-")))
+            folder = opening.enter_context(throw_away_folder("shadowdesk-retail-"))
             port = _free_port()
             key = secrets.token_urlsafe(24)
             config = configure(folder, production, database, port, key)

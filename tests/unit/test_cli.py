@@ -23,7 +23,7 @@ from shadow.errors import OutcomeUnknown, SandboxUnavailable, StatementRefused
 
 SENTENCES = ("It happened.", "That did not.", "Do this.")
 COMMANDS = (
-    "login", "proposals", "confirm", "reject", "dry-run", "inspect", "fence", "install", "doctor", "reap", "serve",
+    "login", "proposals", "confirm", "reject", "dry-run", "inspect", "fence", "init", "install", "doctor", "reap", "serve",
     "stdio", "demo", "audit", "recording",
 )  # fmt: skip
 CONFIGURATION = f"""

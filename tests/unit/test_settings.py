@@ -40,7 +40,7 @@ def test_two_sections_are_enough_and_the_rest_has_defaults(load: Load) -> None:
     settings = load(MINIMAL)
     assert settings.sandbox.url.get_secret_value() == "embedded"
     assert (settings.sandbox.ttl_s, settings.pages.port, settings.policy.default) == (7200, 8765, "self")
-    assert set(settings.roles) == {"intern", "rep", "engineer", "qa", "operator"}
+    assert set(settings.roles) == {"intern", "rep", "senior_rep", "engineer", "qa", "operator"}
     assert settings.data_dir.is_absolute()
 
 

@@ -185,5 +185,13 @@ def test_the_shipped_examples_are_tools() -> None:
 
 def test_only_reads_are_marked_read_only() -> None:
     reads = {tool.name for tool in BUILT_IN if tool.annotations.read_only_hint}
-    looking = {"find_tenant", "describe_tables", "query_shadow", "show_diff", "list_dry_runs", "proposal_status"}
+    looking = {
+        "find_tenant",
+        "describe_tables",
+        "query_shadow",
+        "show_diff",
+        "list_dry_runs",
+        "proposal_status",
+        "open_review",
+    }
     assert reads == looking | {"compare_dry_runs"}

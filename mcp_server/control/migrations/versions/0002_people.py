@@ -1,0 +1,17 @@
+"""Personal tokens, the secret behind masks, and the version of the policy that each proposal was judged by."""
+
+import psycopg
+from alembic import op
+
+from mcp_server.control.sql import block
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Runs the whole script on the driver's connection: SQLAlchemy would read `%` and `:` in it."""
+    driver = op.get_bind().connection.driver_connection
+    if not isinstance(driver, psycopg.Connection):
+        raise TypeError("the control store is migrated over psycopg")
+    driver.execute(block("people_2"))

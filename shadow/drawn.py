@@ -1,0 +1,154 @@
+"""Values that triggers draw anew each time (the wall clock, a uuid): found by rehearsing twice, compared by kind.
+
+Called by the desk when the rehearsal left other values than the steps did. What is neither a uuid nor the wall clock
+is refused: nobody could say what production would get.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from shadow.errors import StatementFailed
+from shadow.predicate import base
+from shadow.rehearsal import Recorded, Rehearsed, rehearse
+from shadow.shadow import Shadow
+from shadow.watch import own
+
+_WALL_TYPES = ("timestamp",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Touched:
+    """One watched table whose rows the first rehearsal touched."""
+
+    name: str
+    oid: int
+    key: tuple[str, ...]
+
+    @property
+    def first(self) -> sql.Identifier:
+        return sql.Identifier("pg_temp", f"first_{self.oid}")
+
+
+def rehearse_again(
+    shadow: Shadow, statements: Sequence[Recorded], first: Rehearsed, set_columns: frozenset[tuple[str, str]]
+) -> Rehearsed:
+    """A second rehearsal, after `first`: columns that came out differently are noted as drawn or as the wall clock.
+
+    Returns what stands now. Raises StatementFailed when a trigger draws something that cannot be compared by kind.
+    """
+    tables = _keep_first(shadow)
+    try:
+        second = rehearse(shadow, statements)
+        for table in tables:
+            _note(shadow, table, _drawn(shadow, table, first, second), set_columns)
+    finally:
+        for table in tables:
+            shadow.owner.execute(sql.SQL("DROP TABLE {}").format(table.first))
+    return second
+
+
+def _keep_first(shadow: Shadow) -> list[_Touched]:
+    """Copies of the touched rows as the first rehearsal left them."""
+    kept = []
+    rows = shadow.owner.execute(
+        "SELECT name, rel, key FROM shadowdesk.watched WHERE cardinality(key) > 0 AND pristine ORDER BY name"
+    ).fetchall()
+    for name, oid, key in rows:
+        table = _Touched(name=name, oid=int(oid), key=tuple(key))
+        keys = sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(1, len(key) + 1))
+        same = sql.SQL(" AND ").join(
+            sql.SQL("b.{} = t.{}").format(sql.Identifier(c), sql.Identifier(f"k{n}")) for n, c in enumerate(key, 1)
+        )
+        query = sql.SQL("SELECT b.* FROM (SELECT DISTINCT {} FROM {} WHERE rehearsal) t JOIN {} b ON {}").format(
+            keys, own("touched", table.oid), base(shadow.fence.tables[name]), same
+        )
+        shadow.owner.execute(sql.SQL("CREATE TEMP TABLE {} AS {}").format(sql.Identifier(f"first_{oid}"), query))
+        kept.append(table)
+    return kept
+
+
+def _drawn(shadow: Shadow, table: _Touched, first: Rehearsed, second: Rehearsed) -> Mapping[str, bool]:
+    """Column → whether every value that differs between the two rehearsals is the wall clock of the second."""
+    columns = [c for c in shadow.fence.tables[table.name].table.columns if c.name not in table.key]
+    if not columns:
+        return {}
+    asked = sql.SQL(", ").join(
+        sql.SQL("bool_or({differs}), coalesce(bool_and({wall}) FILTER (WHERE {differs}), false)").format(
+            differs=_differs(c.name, c.type, first, second),
+            wall=_wall(c.name, second.clocks.get(c.type), shadow.clock_types.get(c.type, "")),
+        )
+        for c in columns
+    )
+    same = sql.SQL(" AND ").join(sql.SQL("b.{0} = f.{0}").format(sql.Identifier(column)) for column in table.key)
+    # A row that only one of the two touched was picked by chance, not drawn: the replay tells such a difference.
+    [row] = shadow.owner.execute(
+        sql.SQL("SELECT {} FROM {} f JOIN {} b ON {} WHERE EXISTS (SELECT FROM {} t WHERE t.rehearsal AND {})").format(
+            asked, table.first, base(shadow.fence.tables[table.name]), same, own("touched", table.oid),
+            sql.SQL(" AND ").join(
+                sql.SQL("t.{} = f.{}").format(sql.Identifier(f"k{n}"), sql.Identifier(c))
+                for n, c in enumerate(table.key, 1)
+            ),
+        )
+    ).fetchall()  # fmt: skip
+    return {c.name: bool(row[2 * n + 1]) for n, c in enumerate(columns) if row[2 * n]}
+
+
+def _differs(column: str, type_name: str, first: Rehearsed, second: Rehearsed) -> sql.Composable:
+    """Not the same text, and not the two transactions' own times."""
+    texts = sql.SQL("f.{0}::text IS DISTINCT FROM b.{0}::text").format(sql.Identifier(column))
+    if type_name not in first.clocks:
+        return texts
+    return sql.SQL("({} AND NOT (f.{c}::text = {} AND b.{c}::text = {}))").format(
+        texts, first.clocks[type_name], second.clocks[type_name], c=sql.Identifier(column)
+    )
+
+
+def _wall(column: str, began: str | None, type_name: str) -> sql.Composable:
+    if began is None or not type_name.startswith(_WALL_TYPES):
+        return sql.SQL("false")
+    return sql.SQL("b.{} BETWEEN {}::{type} AND clock_timestamp()::{type}").format(
+        sql.Identifier(column), began, type=sql.SQL(type_name)
+    )
+
+
+def _note(shadow: Shadow, table: _Touched, found: Mapping[str, bool], set_columns: frozenset[tuple[str, str]]) -> None:
+    types = {c.name: c.type for c in shadow.fence.tables[table.name].table.columns}
+    walls = [column for column, wall in found.items() if wall]
+    drawn = [column for column, wall in found.items() if not wall]
+    unknown = [column for column in drawn if types[column] != "uuid"]
+    both = [column for column in drawn if (table.name, column) in set_columns]
+    if unknown or both:
+        raise _unforeseen(table.name, (unknown or both)[0], by_statement=not unknown)
+    shadow.owner.execute(
+        "UPDATE shadowdesk.watched SET drawn = %s, walls = %s WHERE rel = %s", (drawn, walls, table.oid)
+    )
+
+
+def _unforeseen(table: str, column: str, *, by_statement: bool) -> StatementFailed:
+    why = (
+        "a statement gives it a value and a trigger draws another one"
+        if by_statement
+        else "a trigger or the order of rows gives it another value each time"
+    )
+    return StatementFailed(
+        f"Nobody can say what {column} of {table} would be on production: {why}.",
+        "Nothing was proposed; the shadow shows one of the possible outcomes.",
+        f"Undo that step and leave {column} out of it, or ask an engineer: the trigger decides this value.",
+    )
+
+
+def forget_drawn(shadow: Shadow) -> None:
+    """Before a rehearsal: nothing is known to be drawn."""
+    shadow.owner.execute("UPDATE shadowdesk.watched SET drawn = '{}', walls = '{}'")
+
+
+def wall_texts(conn: Any, types: Mapping[str, str]) -> dict[str, str]:
+    """The wall clock now, as Postgres writes it in each column type; `types` as for `clock_texts`."""
+    if not types:
+        return {}
+    cells = sql.SQL(", ").join(sql.SQL("clock_timestamp()::{}::text").format(sql.SQL(t)) for t in types.values())
+    row = conn.execute(sql.SQL("SELECT {}").format(cells)).fetchone()
+    return dict(zip(types, row or (), strict=True))

@@ -1,0 +1,119 @@
+"""BranchBench's shape: a TPC-C-like schema of about 8 MB, one warehouse as tenant; create, and create + write + diff.
+
+Published figures of other systems stand beside ours as their authors gave them, measured on other machines: Neon
+0.14–0.16 s + 0.75–0.89 s to connect (16 clients: 2.1 s p50); Postgres TEMPLATE copy 32–40 ms (16: 0.31 s); DoltgreSQL
+9.5 ms (16: 67 ms, 128: 0.93 s).
+"""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median, quantiles
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from differ.net import step_diff
+from mcp_server.images import step_clocks, table_images
+from mcp_server.production import Production
+from mcp_server.shadows import Shadows, ShadowSettings
+from mcp_server.surface import gate_surface
+from shadow.embedded import EmbeddedServer
+from shadow.fence import FenceRules
+from shadow.gate import gate
+from shadow.run import fill_pins, run_step
+from shadow.sandbox import Sandbox, SandboxLimits
+from tests.benchmarks.result import Result
+from tests.lifecycle import installed
+
+TPCC = """
+CREATE TABLE warehouse(w_id int PRIMARY KEY, w_name text NOT NULL, w_ytd numeric(12,2) NOT NULL);
+CREATE TABLE district(w_id int REFERENCES warehouse, d_id int, d_name text, d_ytd numeric(12,2), d_next int NOT NULL,
+  PRIMARY KEY (w_id, d_id));
+CREATE TABLE customer(w_id int, d_id int, c_id int, c_last text, c_balance numeric(12,2), c_data text,
+  PRIMARY KEY (w_id, d_id, c_id), FOREIGN KEY (w_id, d_id) REFERENCES district);
+CREATE TABLE item(i_id int PRIMARY KEY, i_name text, i_price numeric(5,2));
+CREATE TABLE stock(w_id int REFERENCES warehouse, i_id int REFERENCES item, s_quantity int, PRIMARY KEY (w_id, i_id));
+CREATE TABLE orders(w_id int, d_id int, o_id int, c_id int, o_at timestamptz, PRIMARY KEY (w_id, d_id, o_id),
+  FOREIGN KEY (w_id, d_id, c_id) REFERENCES customer);
+CREATE TABLE order_line(w_id int, d_id int, o_id int, n int, i_id int REFERENCES item, amount numeric(6,2),
+  PRIMARY KEY (w_id, d_id, o_id, n), FOREIGN KEY (w_id, d_id, o_id) REFERENCES orders);
+INSERT INTO warehouse SELECT w, 'w' || w, 0 FROM generate_series(1, 4) w;
+INSERT INTO district SELECT w, d, 'd' || d, 0, 3001 FROM generate_series(1, 4) w, generate_series(1, 10) d;
+INSERT INTO item SELECT i, md5(i::text), i % 99 FROM generate_series(1, 2000) i;
+INSERT INTO customer SELECT w, d, c, md5(c::text), -10, repeat('x', 100)
+  FROM generate_series(1, 4) w, generate_series(1, 10) d, generate_series(1, 150) c;
+INSERT INTO stock SELECT w, i, i % 90 + 10 FROM generate_series(1, 4) w, generate_series(1, 2000) i;
+INSERT INTO orders SELECT w, d, o, o, now() FROM generate_series(1, 4) w, generate_series(1, 10) d, generate_series(1, 150) o;
+INSERT INTO order_line SELECT w, d, o, n, (o * n) % 2000 + 1, n
+  FROM generate_series(1, 4) w, generate_series(1, 10) d, generate_series(1, 150) o, generate_series(1, 5) n;
+ANALYZE;
+"""
+_WRITE = "UPDATE customer SET c_balance = c_balance - 5 WHERE d_id = 3 AND c_id = 7"
+#: Published create latencies (s) at 1, 16 and 128 clients of the fastest system that names them.
+_DOLT = {1: 0.0095, 16: 0.067, 128: 0.93}
+
+
+def branches(server: EmbeddedServer, clients: tuple[int, ...] = (1, 16, 128)) -> list[Result]:
+    """Create p50 and create + first write + diff p50 and p95, with that many clients at once."""
+    with psycopg.connect(server.owner_url, autocommit=True) as conn:
+        conn.execute("CREATE DATABASE bench_branch")
+    url = make_conninfo(server.owner_url, dbname="bench_branch")
+    with psycopg.connect(url) as conn:
+        conn.execute(TPCC)
+    production = Production(
+        installed(url, FenceRules(root="warehouse", key="w_id", label="w_name", tenant_column="w_id"))
+    )
+    results = []
+    with psycopg.connect(server.owner_url) as conn:
+        [(most,)] = conn.execute("SELECT current_setting('max_connections')::int").fetchall()
+    for count in clients:
+        if 4 * count + 20 > most:  # owner, role, snapshot and a load of each client
+            print(f"branch, {count} clients: left out, the server takes {most} connections")
+            continue
+        pool = max(count, 8)
+        creates, wholes = _measured(server, production, count, pool)
+        p95 = quantiles(wholes, n=20)[-1] if len(wholes) > 1 else wholes[0]
+        published, goal = _DOLT[count], {1: 1.05, 16: None, 128: None}[count]
+        name = f"branch, {count} clients"
+        results += [
+            Result.of(f"{name}: create p50 / DoltgreSQL's published", median(creates), published, goal, "s"),
+            Result.of(f"{name}: create + write + diff p50 / published create", median(wholes), published, None, "s"),
+            Result.of(f"{name}: create + write + diff p95 / 0.15 s", p95, 0.15, 1.0 if count == 16 else None, "s"),
+        ]
+    return results
+
+
+def _measured(
+    server: EmbeddedServer, production: Production, clients: int, rounds: int
+) -> tuple[list[float], list[float]]:
+    """`rounds` dry runs by `clients` threads; the pool is full at the start."""
+    sandbox = Sandbox(server.owner_url, SandboxLimits(max_shadows=400))
+    shadows = Shadows(production, sandbox, server.bin_dir, ShadowSettings(pool=rounds, max_open=2 * rounds))
+    shadows.warm()
+    creates: list[float] = []
+    wholes: list[float] = []
+    noting = threading.Lock()
+
+    def dry_run(number: int) -> None:
+        started = time.perf_counter()
+        shadow, _ = shadows.start(str(number % 4 + 1))
+        created = time.perf_counter() - started
+        shadows.keep(str(number), shadow)
+        surface = gate_surface(shadow.fence, shadow.tenant_key, frozenset())
+        gated = fill_pins(shadow, gate(_WRITE, (), surface))
+        run_step(shadow, gated, 1)
+        step_diff(
+            shadow.owner, table_images(shadow), 1, clocks=step_clocks(shadow, [1], rehearsal=False),
+            set_columns=gated.set_columns, page_size=50,
+        )  # fmt: skip
+        whole = time.perf_counter() - started
+        shadows.drop(str(number), shadow.id)
+        with noting:
+            creates.append(created)
+            wholes.append(whole)
+
+    with ThreadPoolExecutor(clients) as threads:
+        list(threads.map(dry_run, range(rounds)))
+    shadows.close()
+    return creates, wholes

@@ -1,0 +1,54 @@
+-- A rental business in the manner of Postgres' old sample: films, stock and rentals of several shops (the tenants).
+CREATE TYPE mpaa_rating AS ENUM ('G', 'PG', 'R');
+CREATE DOMAIN year AS integer CHECK (VALUE BETWEEN 1901 AND 2155);
+CREATE TABLE country(country_id serial PRIMARY KEY, country text NOT NULL, last_update timestamptz NOT NULL DEFAULT now());
+CREATE TABLE city(city_id serial PRIMARY KEY, city text NOT NULL, country_id int NOT NULL REFERENCES country ON UPDATE CASCADE ON DELETE RESTRICT);
+CREATE TABLE store(store_id serial PRIMARY KEY, name text NOT NULL, manager_id int NOT NULL, opened date DEFAULT '2020-01-01');
+CREATE TABLE address(address_id serial PRIMARY KEY, address text NOT NULL, district text, city_id int NOT NULL REFERENCES city, phone text DEFAULT '');
+CREATE TABLE staff(staff_id serial PRIMARY KEY, store_id int NOT NULL REFERENCES store ON DELETE CASCADE, address_id int NOT NULL REFERENCES address, name text NOT NULL, active bool NOT NULL DEFAULT true, picture bytea);
+ALTER TABLE store ADD CONSTRAINT store_manager FOREIGN KEY (manager_id) REFERENCES staff DEFERRABLE INITIALLY DEFERRED;
+CREATE TABLE language(language_id serial PRIMARY KEY, name char(20) NOT NULL);
+CREATE TABLE film(film_id serial PRIMARY KEY, title text NOT NULL, release_year year, language_id int NOT NULL REFERENCES language, rental_rate numeric(4,2) NOT NULL DEFAULT 4.99, rating mpaa_rating DEFAULT 'G', special_features text[], fulltext tsvector NOT NULL);
+CREATE TABLE actor(actor_id serial PRIMARY KEY, name text NOT NULL);
+CREATE TABLE film_actor(actor_id int REFERENCES actor, film_id int REFERENCES film, PRIMARY KEY (actor_id, film_id));
+CREATE TABLE category(category_id serial PRIMARY KEY, name text NOT NULL);
+CREATE TABLE film_category(film_id int REFERENCES film, category_id int REFERENCES category, PRIMARY KEY (film_id, category_id));
+CREATE TABLE customer(customer_id serial PRIMARY KEY, store_id int NOT NULL REFERENCES store ON DELETE CASCADE, name text NOT NULL, email text, address_id int NOT NULL REFERENCES address, active bool NOT NULL DEFAULT true, balance numeric(8,2) NOT NULL DEFAULT 0, last_update timestamptz DEFAULT now());
+CREATE TABLE inventory(inventory_id serial PRIMARY KEY, film_id int NOT NULL REFERENCES film ON UPDATE CASCADE ON DELETE RESTRICT, store_id int NOT NULL REFERENCES store ON DELETE CASCADE);
+CREATE TABLE rental(rental_id serial PRIMARY KEY, rental_date timestamptz NOT NULL, inventory_id int NOT NULL REFERENCES inventory ON DELETE CASCADE, customer_id int NOT NULL REFERENCES customer ON DELETE CASCADE, return_date timestamptz, staff_id int NOT NULL REFERENCES staff, period tstzrange GENERATED ALWAYS AS (tstzrange(rental_date, return_date)) STORED, UNIQUE (rental_date, inventory_id, customer_id));
+CREATE TABLE payment(payment_id serial, customer_id int NOT NULL REFERENCES customer ON DELETE CASCADE, staff_id int NOT NULL REFERENCES staff, rental_id int NOT NULL REFERENCES rental ON DELETE CASCADE, amount numeric(5,2) NOT NULL, payment_date timestamptz NOT NULL, PRIMARY KEY (payment_date, payment_id)) PARTITION BY RANGE (payment_date);
+CREATE TABLE payment_p2024_01 PARTITION OF payment FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
+CREATE TABLE payment_p2024_02 PARTITION OF payment FOR VALUES FROM ('2024-02-01') TO ('2024-03-01');
+CREATE TABLE payment_default PARTITION OF payment DEFAULT;
+CREATE INDEX ON payment(customer_id);
+CREATE INDEX film_fulltext ON film USING gist (fulltext);
+CREATE UNIQUE INDEX ON customer(store_id, lower(email)) WHERE active;
+CREATE VIEW customer_list AS SELECT c.customer_id AS id, c.name, a.address, city.city, c.store_id AS sid FROM customer c JOIN address a USING (address_id) JOIN city USING (city_id);
+CREATE MATERIALIZED VIEW sales_by_store AS SELECT c.store_id, sum(p.amount) AS total FROM payment p JOIN customer c USING (customer_id) GROUP BY 1;
+CREATE FUNCTION last_updated() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.last_update = CURRENT_TIMESTAMP; RETURN NEW; END $$;
+CREATE TRIGGER last_updated BEFORE UPDATE ON customer FOR EACH ROW EXECUTE FUNCTION last_updated();
+CREATE TRIGGER film_fulltext BEFORE INSERT OR UPDATE ON film FOR EACH ROW EXECUTE FUNCTION tsvector_update_trigger('fulltext', 'pg_catalog.english', 'title');
+CREATE FUNCTION balance() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  UPDATE customer SET balance = balance + coalesce(OLD.amount, 0) - coalesce(NEW.amount, 0) WHERE customer_id = coalesce(NEW.customer_id, OLD.customer_id); RETURN NULL; END $$;
+CREATE TRIGGER balance AFTER INSERT OR DELETE OR UPDATE OF amount ON payment FOR EACH ROW EXECUTE FUNCTION balance();
+INSERT INTO country(country) VALUES ('A'), ('B');
+INSERT INTO city(city, country_id) SELECT 'city ' || g, 1 + g % 2 FROM generate_series(1, 6) g;
+INSERT INTO address(address, city_id) SELECT g || ' Road', 1 + g % 6 FROM generate_series(1, 40) g;
+BEGIN;
+INSERT INTO store(name, manager_id) VALUES ('North', 1), ('South', 2);
+INSERT INTO staff(store_id, address_id, name) VALUES (1, 1, 'Ann'), (2, 2, 'Bob'), (1, 3, 'Cy');
+COMMIT;
+INSERT INTO language(name) VALUES ('English'), ('Deutsch');
+INSERT INTO film(title, release_year, language_id, special_features) SELECT 'Film about cats ' || g, 2000 + g, 1 + g % 2, ARRAY['Trailers', 'Cut "' || g || '"'] FROM generate_series(1, 10) g;
+INSERT INTO actor(name) SELECT 'actor ' || g FROM generate_series(1, 5) g;
+INSERT INTO film_actor SELECT 1 + g % 5, g FROM generate_series(1, 10) g;
+INSERT INTO category(name) VALUES ('Drama'), ('Comedy');
+INSERT INTO film_category SELECT g, 1 + g % 2 FROM generate_series(1, 10) g;
+INSERT INTO customer(store_id, name, email, address_id, last_update) SELECT 1 + g % 2, 'customer ' || g, 'C' || g || '@example.org', 3 + g, '2024-01-01' FROM generate_series(1, 20) g;
+INSERT INTO inventory(film_id, store_id) SELECT 1 + g % 10, 1 + g % 2 FROM generate_series(1, 30) g;
+INSERT INTO rental(rental_date, inventory_id, customer_id, return_date, staff_id)
+  SELECT timestamptz '2024-01-05 10:00+00' + g * interval '1 day', 2 * (1 + g % 15) - CASE WHEN c % 2 = 1 THEN 1 ELSE 0 END, c, CASE WHEN g % 4 > 0 THEN timestamptz '2024-01-08 10:00+00' + g * interval '1 day' END, 1 + c % 2
+  FROM (SELECT g, 1 + g % 20 AS c FROM generate_series(1, 60) g) s;
+INSERT INTO payment(customer_id, staff_id, rental_id, amount, payment_date) SELECT customer_id, staff_id, rental_id, 2.5 + rental_id % 3, rental_date FROM rental ORDER BY rental_id;
+REFRESH MATERIALIZED VIEW sales_by_store;
+ANALYZE;
