@@ -56,7 +56,7 @@ class Sandbox:
         self._again = again
         self._reviving = threading.Lock()
         with self.admin() as conn:
-            self._make_registry(conn)
+            self._make_registry(conn)  # also where it is there: an older version made it
 
     def _make_registry(self, conn: psycopg.Connection[Any]) -> None:
         with conn.transaction():
@@ -72,11 +72,20 @@ class Sandbox:
         """
         tried = self.admin_url
         try:
-            return psycopg.connect(tried, autocommit=True)
+            conn = psycopg.connect(tried, autocommit=True)
         except psycopg.OperationalError:
             if not self._replaced(tried):
                 raise
-        return psycopg.connect(self.admin_url, autocommit=True)
+            conn = psycopg.connect(self.admin_url, autocommit=True)
+        try:
+            # A server that somebody else runs may have come back empty.
+            found = conn.execute("SELECT to_regclass('shadowdesk.shadows') IS NULL").fetchone()
+            if found and found[0]:
+                self._make_registry(conn)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
 
     def _replaced(self, tried: str) -> bool:
         """True when another server than that of `tried` is there now; it knows no shadow and no mirror yet."""
@@ -88,8 +97,6 @@ class Sandbox:
             url = self._again()
             if url == tried:
                 return False
-            with psycopg.connect(url, autocommit=True) as conn:
-                self._make_registry(conn)
             self.admin_url = url
         return True
 

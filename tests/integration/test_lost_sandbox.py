@@ -127,6 +127,23 @@ def test_an_embedded_sandbox_killed_under_a_living_process(tmp_path: Path, produ
             assert started(assembly).state == "open"
 
 
+def test_a_server_of_somebody_else_that_comes_back_empty(tmp_path: Path, production_database: MakeDatabase) -> None:
+    with open_sandbox(tmp_path / "servers") as servers, open_sandbox(tmp_path / "named") as named:
+        settings_for(tmp_path, production_database(APP), servers.owner_url)
+        settings = with_sandbox(tmp_path / "shadowdesk.toml", named.owner_url, servers.owner_url)
+        with open_desk(settings, applier=False) as assembly:
+            dry_run = started(assembly)
+            shadow_id = assembly.control.dry_run(dry_run.id).shadow_id
+            for (name,) in execute(
+                named.owner_url, "SELECT datname FROM pg_database WHERE datname ~ '^(mirror|shadow)_'"
+            ):
+                execute(named.owner_url, f"DROP DATABASE {name} WITH (FORCE)")
+            execute(named.owner_url, "DROP SCHEMA shadowdesk CASCADE")
+            execute(named.owner_url, f"DROP ROLE shadow_{shadow_id}")
+            assert "lost" in assembly.desk.list_dry_runs(REP)[0].notes[0]
+            assert assembly.desk.diff(REP, dry_run.id).total_rows == 1
+
+
 def test_the_sandbox_on_productions_own_server_cannot_reach_the_apps_database(
     tmp_path: Path, production_server: EmbeddedServer, production_database: MakeDatabase
 ) -> None:
