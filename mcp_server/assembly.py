@@ -33,6 +33,8 @@ from shadow.sandbox_server import SandboxServer, open_server
 from shadow.statement import GateLimits
 
 _DATABASE = "shadowdesk"
+#: Connections of the sandbox's owner that a process keeps between calls.
+_IDLE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
         server = sandbox_server(settings, stack)
         production = Production(production_settings(settings, applier=applier))
         with reaching():
-            sandbox = open_on(server, sandbox_limits(settings))
+            sandbox = open_on(server, sandbox_limits(settings), idle=_IDLE)
         shadows = Shadows(production, sandbox, server.bin_dir, _shadows(settings))
         stack.callback(shadows.close)
         permissions = Permissions.of(settings)
@@ -162,9 +164,9 @@ def sandbox_server(settings: Settings, stack: ExitStack) -> SandboxServer:
     return server
 
 
-def open_on(server: SandboxServer, limits: SandboxLimits) -> Sandbox:
-    """The sandbox on that server; one of ours that goes away is started again."""
-    return Sandbox(server.url, limits, private=server.private, again=server.again)
+def open_on(server: SandboxServer, limits: SandboxLimits, *, idle: int = 0) -> Sandbox:
+    """The sandbox on that server; one of ours that goes away is started again. `idle`: see `Sandbox`."""
+    return Sandbox(server.url, limits, private=server.private, again=server.again, idle=idle)
 
 
 def control_urls(settings: Settings, stack: ExitStack) -> tuple[str, str]:

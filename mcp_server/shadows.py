@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 
 from mcp_server.production import Production
-from shadow.errors import SandboxUnavailable, ShadowExpired
+from shadow.errors import QuotaExceeded, SandboxUnavailable, ShadowExpired
 from shadow.fence import Fence
 from shadow.mirror import check_apart, ensure_mirror
 from shadow.sandbox import Sandbox
@@ -30,10 +30,14 @@ _SCHEMA_S = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowSettings:
-    """Pool size, shadows kept connected, how long a snapshot is held (seconds), how large a shadow may be (bytes)."""
+    """Pool size, shadows kept connected, starts at once and how long one more waits (seconds), how long a snapshot is
+    held (seconds), how large a shadow may be (bytes).
+    """
 
     pool: int = 2
     max_open: int = 24
+    max_starting: int = 8
+    start_wait_s: float = 120.0
     snapshot_max_s: float = 600.0
     max_bytes: int = 2 << 30
 
@@ -83,6 +87,7 @@ class Shadows:
         self.bin_dir = bin_dir
         self._settings = settings
         self._lock = threading.Lock()
+        self._starting = threading.BoundedSemaphore(settings.max_starting)
         self._open: dict[str, Shadow] = {}
         self._passwords: dict[str, str] = {}
         self._filling: threading.Thread | None = None
@@ -104,9 +109,23 @@ class Shadows:
                 self._apart = True
             return ensure_mirror(admin, self._sandbox.admin_url, reader_url, fence, self.bin_dir)
 
-    @reaching()
     def start(self, tenant_key: str, progress: Progress | None = None) -> tuple[Shadow, str]:
-        """A fresh shadow for one tenant and the name of its mirror; rows come on first need."""
+        """A fresh shadow for one tenant and the name of its mirror; rows come on first need.
+
+        Many starts at once take turns, so that neither server runs out of connections. Raises QuotaExceeded when a
+        turn does not come in time, or the sandbox is full.
+        """
+        if not self._starting.acquire(timeout=self._settings.start_wait_s):
+            raise QuotaExceeded(
+                "Too many dry runs are being started at once.", "No dry run was started.", "Try again in a minute."
+            )
+        try:
+            return self._start(tenant_key, progress)
+        finally:
+            self._starting.release()
+
+    @reaching()
+    def _start(self, tenant_key: str, progress: Progress | None) -> tuple[Shadow, str]:
         fence = self._production.fence()
         if progress:
             progress("Preparing the mirror of production's schema", 0.2)
@@ -150,9 +169,14 @@ class Shadows:
         """Remembers the open shadow of a dry run; the one unused for longest is closed when there are too many."""
         with self._lock:
             self._open[dry_run_id] = shadow
-            crowd = list(self._open)[: max(0, len(self._open) - self._settings.max_open)]
-        for other in crowd:
-            self.forget(other)
+            for key, other in list(self._open.items()):
+                if len(self._open) <= self._settings.max_open:
+                    break
+                # Never one that somebody works on: it would be rebuilt.
+                if other is not shadow and other.lock.acquire(blocking=False):
+                    del self._open[key]
+                    let_go(other)
+                    other.lock.release()
 
     @contextmanager
     def kept_or_dropped(self, dry_run_id: str, shadow: Shadow) -> Iterator[None]:
@@ -180,7 +204,7 @@ class Shadows:
         with self._lock:
             shadow = self._open.pop(dry_run_id, None)
             # Another process may have rebuilt it under another id.
-            if shadow is not None and shadow.id == shadow_id and not (shadow.owner.closed or shadow.role.closed):
+            if shadow is not None and shadow.id == shadow_id and not shadow.closed:
                 self._open[dry_run_id] = shadow  # last again: used most recently
                 return shadow
         if shadow is not None:
@@ -278,3 +302,4 @@ class Shadows:
             filling.join(timeout=10)
         for dry_run_id in ids:
             self.forget(dry_run_id)
+        self._sandbox.close()

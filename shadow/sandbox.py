@@ -5,7 +5,9 @@ The desk opens one `Sandbox` per process; all shared state is in the sandbox's o
 
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,16 +47,20 @@ class Sandbox:
         *,
         private: bool = True,
         again: Callable[[], str] | None = None,
+        idle: int = 0,
     ) -> None:
         """`private`: the whole server is ours, so its own databases are closed to the shadows' roles as well.
 
         `again` is asked for the URL when the server does not answer; it may have started an empty one in its place.
+        `idle`: how many connections of the owner are kept for the next call, until `close`.
         """
         self.admin_url = admin_url
         self.limits = limits
         self._private = private
         self._again = again
         self._reviving = threading.Lock()
+        self._idle: deque[psycopg.Connection[Any]] = deque()
+        self._most_idle = idle
         with self.admin() as conn:
             self._make_registry(conn)  # also where it is there: an older version made it
 
@@ -65,11 +71,39 @@ class Sandbox:
             if self._private:
                 conn.execute("REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC")
 
-    def admin(self) -> psycopg.Connection[Any]:
+    @contextmanager
+    def admin(self) -> Iterator[psycopg.Connection[Any]]:
         """A connection of the owner to the maintenance database; where the server is gone, to the one in its place.
 
         Raises psycopg.OperationalError, or SandboxUnavailable when ours cannot be started again.
         """
+        conn = self._connection()
+        try:
+            yield conn
+        except BaseException:
+            conn.close()
+            raise
+        if len(self._idle) < self._most_idle:
+            self._idle.append(conn)
+        else:
+            conn.close()
+
+    def close(self) -> None:
+        """Closes the connections that were kept."""
+        self._most_idle = 0
+        while self._idle:
+            self._idle.pop().close()
+
+    def _connection(self) -> psycopg.Connection[Any]:
+        while True:
+            try:
+                conn = self._idle.pop()
+            except IndexError:
+                break
+            try:
+                return self._with_registry(conn)
+            except psycopg.OperationalError:
+                continue  # its server went away meanwhile
         tried = self.admin_url
         try:
             conn = psycopg.connect(tried, autocommit=True)
@@ -77,8 +111,11 @@ class Sandbox:
             if not self._replaced(tried):
                 raise
             conn = psycopg.connect(self.admin_url, autocommit=True)
+        return self._with_registry(conn)
+
+    def _with_registry(self, conn: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+        """The connection, closed on any error; a server that somebody else runs may have come back empty."""
         try:
-            # A server that somebody else runs may have come back empty.
             found = conn.execute("SELECT to_regclass('shadowdesk.shadows') IS NULL").fetchone()
             if found and found[0]:
                 self._make_registry(conn)
@@ -122,10 +159,7 @@ class Sandbox:
         """
         with self.admin() as conn:
             taken = conn.execute(block("take_ready"), {"mirror": mirror, "ttl_s": self.limits.ttl_s}).fetchone()
-            shadow_id = taken[0] if taken else self._create(conn, mirror, "taken")
-            password = self._add_role(conn, shadow_id)
-            conn.execute("UPDATE shadowdesk.shadows SET password = %s WHERE id = %s", (password, shadow_id))
-            return shadow_id, password
+            return (taken[0], taken[1]) if taken else self._create(conn, mirror, "taken")
 
     def fill(self, mirror: str, wanted: int) -> None:
         """Keeps `wanted` shadows of this mirror ready."""
@@ -136,7 +170,7 @@ class Sandbox:
             for _ in range(wanted - (row[0] if row else 0)):
                 self._create(conn, mirror, "ready")
 
-    def _create(self, conn: psycopg.Connection[Any], mirror: str, state: str) -> str:
+    def _create(self, conn: psycopg.Connection[Any], mirror: str, state: str) -> tuple[str, str]:
         held = conn.execute("SELECT count(*) FROM shadowdesk.shadows WHERE state <> 'ready'").fetchone()
         if held and held[0] >= self.limits.max_shadows and not self._drop_ended(conn):
             raise QuotaExceeded(
@@ -152,9 +186,11 @@ class Sandbox:
             " VALUES (%s, %s, 'dropping', now() + make_interval(secs => %s))", (shadow_id, mirror, self.limits.ttl_s)
         )  # fmt: skip
         conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(mirror)))
-        conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
-        conn.execute("UPDATE shadowdesk.shadows SET state = %s WHERE id = %s", (state, shadow_id))
-        return shadow_id
+        password = self._add_role(conn, shadow_id)
+        conn.execute(
+            "UPDATE shadowdesk.shadows SET state = %s, password = %s WHERE id = %s", (state, password, shadow_id)
+        )
+        return shadow_id, password
 
     def _drop_ended(self, conn: psycopg.Connection[Any]) -> bool:
         """Makes room: drops the shadow that ended first; False when every one is still in use."""
@@ -170,13 +206,9 @@ class Sandbox:
             conn.execute(block("mark_ended"), {"id": shadow_id, "linger_s": self.limits.linger_s})
 
     def _add_role(self, conn: psycopg.Connection[Any], shadow_id: str) -> str:
+        """The shadow's role, the only one that may connect to its database; all in one round trip."""
         name = sql.Identifier(f"shadow_{shadow_id}")
         password = secrets.token_urlsafe(24)
-        conn.execute(
-            sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT CONNECTION LIMIT 4 PASSWORD {}")
-            .format(name, sql.Literal(password))
-        )  # fmt: skip
-        conn.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, name))
         settings = {
             "statement_timeout": f"{self.limits.statement_timeout_s}s",
             "lock_timeout": "5s",
@@ -185,8 +217,22 @@ class Sandbox:
             "work_mem": "16MB",
             "lc_messages": "C",
         }
-        for setting, value in settings.items():
-            conn.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(name, sql.Identifier(setting), sql.Literal(value)))
+        script: list[sql.Composable] = [
+            sql.SQL(
+                "REVOKE ALL ON DATABASE {name} FROM PUBLIC; CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB"
+                " NOCREATEROLE NOINHERIT CONNECTION LIMIT 4 PASSWORD {password};"
+                " GRANT CONNECT ON DATABASE {name} TO {name}"
+            ).format(name=name, password=sql.Literal(password)),
+            *(
+                sql.SQL("ALTER ROLE {} SET {} = {}").format(name, sql.Identifier(setting), sql.Literal(value))
+                for setting, value in settings.items()
+            ),
+        ]
+        if conn.info.server_version >= 160000:
+            # 192 random bits need no stretching, which is two thirds of what a connection costs (Postgres docs 19.3.3).
+            script.insert(0, sql.SQL("SET LOCAL scram_iterations = 1"))
+        with conn.transaction():
+            conn.execute(sql.SQL("; ").join(script))
         return password
 
     def add_inspector(self, shadow_id: str, minutes: int) -> str:

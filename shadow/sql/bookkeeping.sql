@@ -280,9 +280,9 @@ CREATE TABLE IF NOT EXISTS shadowdesk.shadows (
 -- name: take_ready
 -- One ready shadow of this mirror, taken by exactly one process.
 UPDATE shadowdesk.shadows SET state = 'taken', expires_at = now() + make_interval(secs => %(ttl_s)s)
-WHERE id = (SELECT id FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %(mirror)s
+WHERE id = (SELECT id FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %(mirror)s AND password IS NOT NULL
             ORDER BY created_at FOR UPDATE SKIP LOCKED LIMIT 1)
-RETURNING id
+RETURNING id, password
 
 -- name: mark_ended
 -- The dry run is over; its shadow goes soon.
