@@ -171,26 +171,33 @@ class Sandbox:
                 self._create(conn, mirror, "ready")
 
     def _create(self, conn: psycopg.Connection[Any], mirror: str, state: str) -> tuple[str, str]:
-        held = conn.execute("SELECT count(*) FROM shadowdesk.shadows WHERE state <> 'ready'").fetchone()
-        if held and held[0] >= self.limits.max_shadows and not self._drop_ended(conn):
-            raise QuotaExceeded(
-                f"The sandbox holds {held[0]} shadows, which is its limit.",
-                "No dry run was started.",
-                "Discard dry runs you no longer need, or wait for old ones to expire.",
-            )
-        shadow_id = new_id()
-        database = sql.Identifier(f"shadow_{shadow_id}")
         # The row first: a database without a row could never be reaped.
-        conn.execute(
-            "INSERT INTO shadowdesk.shadows(id, mirror, state, expires_at)"
-            " VALUES (%s, %s, 'dropping', now() + make_interval(secs => %s))", (shadow_id, mirror, self.limits.ttl_s)
-        )  # fmt: skip
+        shadow_id = self._reserve(conn, mirror)
+        while shadow_id is None:
+            if not self._drop_ended(conn):
+                raise QuotaExceeded(
+                    f"The sandbox holds {self.limits.max_shadows} shadows, which is its limit.",
+                    "No dry run was started.",
+                    "Discard dry runs you no longer need, or wait for old ones to expire.",
+                )
+            shadow_id = self._reserve(conn, mirror)
+        database = sql.Identifier(f"shadow_{shadow_id}")
         conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(mirror)))
         password = self._add_role(conn, shadow_id)
         conn.execute(
             "UPDATE shadowdesk.shadows SET state = %s, password = %s WHERE id = %s", (state, password, shadow_id)
         )
         return shadow_id, password
+
+    def _reserve(self, conn: psycopg.Connection[Any], mirror: str) -> str | None:
+        """The id of a new row; None when the sandbox is full. Counted and inserted by one process at a time."""
+        values = {
+            "id": new_id(), "mirror": mirror, "ttl_s": self.limits.ttl_s, "max_shadows": self.limits.max_shadows,
+        }  # fmt: skip
+        with conn.transaction():
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", (0x5344_0003,))
+            row = conn.execute(block("reserve_shadow"), values).fetchone()
+        return str(row[0]) if row else None
 
     def _drop_ended(self, conn: psycopg.Connection[Any]) -> bool:
         """Makes room: drops the shadow that ended first; False when every one is still in use."""

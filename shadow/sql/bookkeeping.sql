@@ -284,6 +284,13 @@ WHERE id = (SELECT id FROM shadowdesk.shadows WHERE state = 'ready' AND mirror =
             ORDER BY created_at FOR UPDATE SKIP LOCKED LIMIT 1)
 RETURNING id, password
 
+-- name: reserve_shadow
+-- The row of a shadow that is about to be made, where there is room for one; half made until its state says more.
+INSERT INTO shadowdesk.shadows(id, mirror, state, expires_at)
+SELECT %(id)s, %(mirror)s, 'dropping', now() + make_interval(secs => %(ttl_s)s)
+WHERE (SELECT count(*) FROM shadowdesk.shadows WHERE state <> 'ready') < %(max_shadows)s
+RETURNING id
+
 -- name: mark_ended
 -- The dry run is over; its shadow goes soon.
 UPDATE shadowdesk.shadows SET ended_at = coalesce(ended_at, now()),
