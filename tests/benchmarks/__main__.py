@@ -8,7 +8,7 @@ from shadow.embedded import open_sandbox, throw_away_folder
 from tests.benchmarks.branch import branches
 from tests.benchmarks.clone import clone_500k, dry_run_10k
 from tests.benchmarks.clone_memory import clone_memory
-from tests.benchmarks.effect import capture_100k, diff_100k, diff_of_ten, replay_rows
+from tests.benchmarks.effect import capture_100k, diff_100k, diff_of_ten, replay_rows, revert_10k
 from tests.benchmarks.governed import governed_call
 from tests.benchmarks.wide import wide
 
@@ -25,6 +25,7 @@ def main() -> None:
             results.append(diff_of_ten(server))
             results.append(diff_100k(server))
             results += [replay_rows(server, rows) for rows in (10, 10_000)]
+            results.append(revert_10k(server))
             results += wide(server)
             results += branches(server)
         results.append(governed_call(folder / "stage"))

@@ -6,12 +6,15 @@ from statistics import median
 
 import psycopg
 from deepdiff import DeepDiff
+from psycopg.conninfo import make_conninfo
 
 from shadow.embedded import EmbeddedServer
 from shadow.fence import Fence
 from shadow.replay import Frozen, ReplayLimits, open_session, replay
 from tests.benchmarks.clone import RULES, production
 from tests.benchmarks.result import Result
+from tests.control import control_template, roles_of
+from tests.fixes import fixes_on
 from tests.lifecycle import Lifecycle, installed
 
 
@@ -70,6 +73,20 @@ def diff_100k(server: EmbeddedServer) -> Result:
     return Result.of(
         "diff + digest of 100,000 changed rows (goal 1.5 s) / DeepDiff of the same", ours, theirs, None, "s"
     )
+
+
+def revert_10k(server: EmbeddedServer) -> Result:
+    """A revert of 10,000 changed rows, from the asking to the receipt, against the fix that it puts back."""
+    url = production(server, "bench_revert", 20_000, 21_000)
+    with psycopg.connect(server.owner_url, autocommit=True) as conn, control_template(server) as template:
+        conn.execute(f"CREATE DATABASE bench_revert_control TEMPLATE {template}".encode())
+        control = roles_of(make_conninfo(server.owner_url, dbname="bench_revert_control")).control
+        with fixes_on(url, control, server, RULES) as fixes:
+            applied: list[str] = []
+            statement = "UPDATE events SET amount = amount + 1 WHERE id <= 10000"
+            fix = seconds(lambda: applied.append(fixes.applied([statement])))
+            revert = seconds(lambda: fixes.reverted(applied[0]))
+    return Result.of("revert of 10,000 rows / the fix itself, both from start to receipt", revert, fix, None, "s")
 
 
 def replay_rows(server: EmbeddedServer, rows: int) -> Result:
