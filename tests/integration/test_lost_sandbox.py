@@ -1,7 +1,10 @@
 """A sandbox that goes away mid dry run, moves to production's own server, or meets a new schema: what the rep sees."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from shadow.sandbox_server import EmbeddedSandbox
 from tests.control import execute
 from tests.integration.test_assembly import APP, REP, settings_for
 from tests.postgres import DEBIAN_15, MakeDatabase
-from tests.processes import supervisor_of
+from tests.processes import ROOT, supervisor_of
 
 FIX = "UPDATE notes SET body = 'fixed' WHERE body = 'n2'"
 
@@ -77,7 +80,35 @@ def test_a_container_killed_mid_dry_run(docker_image: str, servers: EmbeddedServ
             assert assembly.desk.confirm(REP, proposal.id, proposal.digest, proposal.rows).rows == 2
         finally:
             assembly.shadows.close()
-            assert len(server.remove_unused(0)) == 1
+            server.remove_unused(0)
+
+
+def test_reap_removes_the_container_that_nobody_uses(
+    docker_image: str, servers: EmbeddedServer, tmp_path: Path
+) -> None:
+    settings_for(tmp_path, servers.url("app"), servers.owner_url)
+    with_sandbox(tmp_path / "shadowdesk.toml", f"docker://{docker_image}", servers.owner_url)
+    config = tmp_path / "changed.toml"
+    config.write_text(config.read_text() + '[people.op]\nrole = "operator"\n')
+    settings = load_settings(config)
+
+    def reap() -> list[str]:
+        command = [sys.executable, "-m", "mcp_server", "reap", "--config", str(config), "--person", "op", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        return [str(name) for name in json.loads(done.stdout)]
+
+    with open_desk(settings, applier=False) as assembly:
+        dry_run = started(assembly)
+        server = assembly.sandbox_server
+        assert isinstance(server, DockerSandbox)
+        name = server._container().name
+        assert name not in reap()  # this process uses it
+    assert name not in reap()  # a dry run is open in it
+    with open_desk(settings, applier=False) as assembly:
+        assert assembly.desk.diff(REP, dry_run.id).total_rows == 1  # the same shadow, after a restart
+        assert assembly.desk.list_dry_runs(REP)[0].notes == ()
+        assembly.desk.discard(REP, dry_run.id)
+    assert name in reap()
 
 
 def test_a_container_killed_while_a_statement_runs_loses_nothing_that_was_kept(
