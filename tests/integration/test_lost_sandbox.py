@@ -184,6 +184,7 @@ def test_the_sandbox_on_productions_own_server_cannot_reach_the_apps_database(
         own = production_database()
         settings = with_sandbox(tmp_path / "shadowdesk.toml", own, servers.owner_url)
         database = psycopg.conninfo.conninfo_to_dict(app)["dbname"]
+        execute(app, f"GRANT CONNECT ON DATABASE {database} TO PUBLIC")  # as Postgres makes every database
         with open_desk(settings, applier=True) as assembly:
             with pytest.raises(SandboxUnavailable, match="REVOKE CONNECT"):
                 assembly.desk.start_dry_run(REP, "1", "fix my note", "test")
