@@ -27,11 +27,14 @@ from mcp_server.policy import Policy
 from mcp_server.production import Production, ProductionSettings
 from mcp_server.settings import Settings
 from mcp_server.shadows import Shadows, ShadowSettings, reaching
-from shadow.embedded import bin_dir, open_control, open_sandbox
+from shadow.embedded import open_control
 from shadow.sandbox import Sandbox, SandboxLimits
+from shadow.sandbox_server import SandboxServer, open_server
 from shadow.statement import GateLimits
 
 _DATABASE = "shadowdesk"
+#: Connections of the sandbox's owner that a process keeps between calls.
+_IDLE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,13 @@ class Assembly:
     checkpoints: Checkpoints
     production: Production
     shadows: Shadows
+    sandbox: Sandbox
+    sandbox_server: SandboxServer
+
+    def reap(self) -> list[str]:
+        """Drops strays, then the sandbox's container when nobody uses it; returns the names of what went."""
+        dropped = self.shadows.reap()
+        return [*dropped, *self.sandbox_server.remove_unused(self.sandbox.held())]
 
 
 class SealedTrail:
@@ -79,12 +89,11 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
         stack.callback(pool.close)
         audit = AuditStore(pool)
         checkpoints = Checkpoints(settings.data_dir / "audit")
-        admin_url, binaries = sandbox_url(settings, stack)
+        server = sandbox_server(settings, stack)
         production = Production(production_settings(settings, applier=applier))
-        private = settings.sandbox.url.get_secret_value() == "embedded"
         with reaching():
-            sandbox = Sandbox(admin_url, sandbox_limits(settings), private=private)
-        shadows = Shadows(production, sandbox, admin_url, binaries, _shadows(settings))
+            sandbox = open_on(server, sandbox_limits(settings), idle=_IDLE)
+        shadows = Shadows(production, sandbox, server.bin_dir, _shadows(settings))
         stack.callback(shadows.close)
         permissions = Permissions.of(settings)
         desk = Desk(
@@ -105,6 +114,8 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
             checkpoints=checkpoints,
             production=production,
             shadows=shadows,
+            sandbox=sandbox,
+            sandbox_server=server,
         )
 
 
@@ -146,13 +157,16 @@ def _dry_runs(settings: Settings) -> DryRunSettings:
     )
 
 
-def sandbox_url(settings: Settings, stack: ExitStack) -> tuple[str, Path]:
-    """The sandbox owner's URL and the folder of matching psql and pg_dump; starts the embedded one."""
-    url = settings.sandbox.url.get_secret_value()
-    if url != "embedded":
-        return url, bin_dir()
-    server = stack.enter_context(open_sandbox(settings.data_dir / "sandbox"))
-    return server.owner_url, server.bin_dir
+def sandbox_server(settings: Settings, stack: ExitStack) -> SandboxServer:
+    """The server that sandbox.url names, started where it is ours; closed with `stack`."""
+    server = open_server(settings.sandbox.url.get_secret_value(), settings.data_dir)
+    stack.callback(server.close)
+    return server
+
+
+def open_on(server: SandboxServer, limits: SandboxLimits, *, idle: int = 0) -> Sandbox:
+    """The sandbox on that server; one of ours that goes away is started again. `idle`: see `Sandbox`."""
+    return Sandbox(server.url, limits, private=server.private, again=server.again, idle=idle)
 
 
 def control_urls(settings: Settings, stack: ExitStack) -> tuple[str, str]:

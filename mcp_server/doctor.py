@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 
 import psycopg
 
-from mcp_server.assembly import control_urls, production_settings, sandbox_limits, sandbox_url
+from mcp_server.assembly import control_urls, open_on, production_settings, sandbox_limits, sandbox_server
 from mcp_server.doctor_rights import Check, applier_rights, audit_rights, conditions, reader_rights
 from mcp_server.doctor_rights import settings as server_settings
 from mcp_server.errors import EXPLAINED
@@ -16,7 +16,6 @@ from mcp_server.install import APPLIER, READER
 from mcp_server.production import Production
 from mcp_server.settings import Settings
 from shadow.fence import Fence
-from shadow.sandbox import Sandbox
 
 
 def check_production(production: Production) -> Iterator[Check]:
@@ -147,7 +146,7 @@ def examine(settings: Settings) -> list[Check]:
     with ExitStack() as stack:
         servers: tuple[tuple[str, Callable[[], object]], ...] = (
             ("control", lambda: found.extend(control_urls(settings, stack))),
-            ("sandbox", lambda: Sandbox(sandbox_url(settings, stack)[0], sandbox_limits(settings))),
+            ("sandbox", lambda: open_on(sandbox_server(settings, stack), sandbox_limits(settings))),
         )
         checks += [_server(name, opened) for name, opened in servers]
         for role, url in zip(("shadowdesk_control", "shadowdesk_audit"), found, strict=False):

@@ -20,7 +20,8 @@ from mcp_server.images import step_clocks, table_images
 from mcp_server.masking import Masking
 from mcp_server.permissions import Permissions
 from mcp_server.production import Production, surface_tables
-from mcp_server.recorded import drawn_in, limits_for, pins_of, preload, query_result, statement_view, thaw, warnings_of
+from mcp_server.rebuilding import rebuild
+from mcp_server.recorded import drawn_in, limits_for, pins_of, query_result, statement_view, thaw, warnings_of
 from mcp_server.scope import Scope
 from mcp_server.shadows import Shadows
 from mcp_server.surface import describe, gate_surface
@@ -35,6 +36,9 @@ from shadow.snapshot import SnapshotGone
 from shadow.statement import GatedStatement, GateLimits, Surface
 
 Progress = Callable[[str, float], None]
+#: States of a dry run that still waits for somebody: its shadow is rebuilt when it is lost.
+WAITING = ("open", "proposed", "escalated")
+LOST = "Its shadow is lost; it is rebuilt from the recorded statements when the dry run is used next."
 T = TypeVar("T")
 
 
@@ -84,7 +88,8 @@ class DryRuns:
         rep = None if self.scope.sees_all(caller) else caller.name
         found = self.control.list_dry_runs(state=state, rep=rep, limit=limit)
         tenants = self.scope.tenants(caller, (dry_run.tenant_key for dry_run in found))
-        return [self.view(dry_run) for dry_run in found if dry_run.tenant_key in tenants]
+        lost = self.shadows.lost([d.shadow_id for d in found if d.shadow_id and d.state in WAITING])
+        return [self.view(d, lost=d.shadow_id in lost) for d in found if d.tenant_key in tenants]
 
     def statements(self, caller: Caller, dry_run_id: str) -> list[StatementView]:
         """The kept statements of a dry run, as recorded."""
@@ -123,13 +128,14 @@ class DryRuns:
         """Reads the shadow; at most `limit` rows. Raises StatementRefused, StatementFailed, ShadowExpired."""
         dry_run = self.visible(caller, dry_run_id)
 
-        def work(shadow: Shadow, _steps: list[Statement]) -> Ran:
+        def work(shadow: Shadow, _steps: list[Statement]) -> QueryResult:
             gated = gate(sql, tuple(params), self.surface(shadow), query=True, limits=self.settings.gate_limits)
             self.scope.set_timeout(caller, shadow)
             schemas = partial(self.masking.of(caller, dry_run_id).schemas, shadow, gated)
-            return run_query(shadow, gated, limit, schemas)
+            ran = run_query(shadow, gated, limit, schemas)
+            return replace(query_result(ran.rows), notes=shadow.news())
 
-        return query_result(self.on_shadow(dry_run, work).rows)
+        return self.on_shadow(dry_run, work)
 
     def run(
         self,
@@ -162,8 +168,9 @@ class DryRuns:
             self.record(dry_run, shadow, gated, step, ran, reason, tool, arguments)
             rows = query_result(ran.rows) if ran.rows is not None else None
             return StepResult(
-                step=step, row_count=ran.row_count, diff=diff, warnings=warnings_of(gated, ran), rows=rows
-            )
+                step=step, row_count=ran.row_count, diff=diff, rows=rows,
+                warnings=(*shadow.news(), *warnings_of(gated, ran)),
+            )  # fmt: skip
 
         return masks.step(self.on_shadow(dry_run, work))
 
@@ -328,7 +335,7 @@ class DryRuns:
         dry_run = self.visible(caller, dry_run_id)
         if dry_run.rep != caller.name:
             raise NotFound(f"Dry run {dry_run_id} is {dry_run.rep}'s.", "Nothing ran.", "Only its rep may change it.")
-        if dry_run.state not in ("open", "proposed", "escalated"):
+        if dry_run.state not in WAITING:
             raise WrongState(
                 f"Dry run {dry_run_id} is {dry_run.state}.",
                 "Nothing ran.",
@@ -347,54 +354,20 @@ class DryRuns:
             shadow.quiet = self.masking.configured
             with shadow.alone():
                 return work(shadow, self.control.statements(dry_run.id))
-        except (ShadowExpired, SnapshotGone):
-            if dry_run.state not in ("open", "proposed", "escalated"):
+        except (ShadowExpired, SnapshotGone) as lost:
+            if dry_run.state not in WAITING:
                 raise
-            shadow = self.rebuild(dry_run)
-            shadow.quiet = self.masking.configured
+            shadow = rebuild(self, dry_run, lost)
             with shadow.alone():
                 return work(shadow, self.control.statements(dry_run.id))
 
-    def rebuild(self, dry_run: DryRun) -> Shadow:
-        """A new shadow on a new snapshot, the recorded statements run again with their recorded values.
-
-        Raises ShadowExpired when the dry run's time is over, StatementFailed when a statement no longer runs.
-        """
-        if dry_run.expires_at < datetime.now(UTC):
-            raise ShadowExpired(
-                f"Dry run {dry_run.id} expired.",
-                "Nothing ran.",
-                "Start a new dry run; the recorded statements are kept.",
-            )
-        self.shadows.drop(dry_run.id, dry_run.shadow_id)
-        shadow, mirror = self.shadows.start(dry_run.tenant_key)
-        shadow.quiet = self.masking.configured
-        try:
-            for statement in self.control.statements(dry_run.id):
-                preload(shadow, statement)
-                recorded = self.recorded(shadow, [statement])[0]
-                run_step(shadow, recorded.gated, statement.step)
-        except BaseException:
-            shadow.close()
-            self.shadows.drop(dry_run.id, shadow.id)
-            raise
-        self.control.update_shadow(
-            dry_run.id,
-            shadow_id=shadow.id,
-            snapshot_id=shadow.snapshot.name if shadow.snapshot else None,
-            mirror_version=mirror,
-            fence_hash=shadow.fence.catalog.fingerprint,
-            base_at=shadow.snapshot.taken_at if shadow.snapshot else datetime.now(UTC),
-        )
-        self.shadows.keep(dry_run.id, shadow)
-        return shadow
-
-    def view(self, dry_run: DryRun) -> DryRunView:
-        """The dry run as its rep sees it."""
+    def view(self, dry_run: DryRun, lost: bool = False) -> DryRunView:
+        """The dry run as its rep sees it; `lost`: its shadow is known to be gone."""
+        notes = (LOST,) if lost else self.shadows.notes(dry_run.id)
         proposal = self.control.latest_proposal(dry_run.id)
         return DryRunView(
             id=dry_run.id, tenant_key=dry_run.tenant_key, tenant_label=dry_run.tenant_label, purpose=dry_run.purpose,
             request=dry_run.request, rep=dry_run.rep, state=dry_run.state,
             steps=len(self.control.statements(dry_run.id)), created_at=dry_run.created_at,
-            expires_at=dry_run.expires_at, proposal_id=proposal.id if proposal else None,
+            expires_at=dry_run.expires_at, proposal_id=proposal.id if proposal else None, notes=notes,
         )  # fmt: skip

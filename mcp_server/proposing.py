@@ -89,7 +89,7 @@ class Proposing:
         if stepped.tables_root != diff.tables_root:
             rehearsed = rehearse_again(shadow, recorded, rehearsed, sets)
             diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
-        notes = list(rehearsed.notes)
+        notes = [*shadow.notes, *rehearsed.notes]
         if _other_rows(shadow, stepped, diff):
             notes.append(
                 "In one transaction the statements change other rows or values than they did step by step;"

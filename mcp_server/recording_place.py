@@ -83,7 +83,7 @@ def recorded_place(
         if not trusted:
             _refuse_expressions(url, document, production.fence())
         sandbox = Sandbox(server.owner_url, SandboxLimits())
-        shadows = Shadows(production, sandbox, server.owner_url, server.bin_dir, ShadowSettings(pool=0))
+        shadows = Shadows(production, sandbox, server.bin_dir, ShadowSettings(pool=0))
         stack.callback(shadows.close)
         yield production, shadows
 
@@ -98,6 +98,7 @@ def _make_role(conn: psycopg.Connection[Any], password: str) -> None:
     # Triggers and keys are off while it loads; only the owner may say so.
     conn.execute(sql.SQL("ALTER ROLE {} SET session_replication_role = replica").format(role))
     conn.execute(sql.SQL("CREATE DATABASE recorded TEMPLATE template0 OWNER {}").format(role))
+    conn.execute("REVOKE CONNECT, TEMPORARY ON DATABASE recorded FROM PUBLIC")  # the shadows' roles are on this server
 
 
 def _restore(url: str, definitions: str) -> None:

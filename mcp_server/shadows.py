@@ -5,7 +5,8 @@ Used by the desk only. A shadow made by another replica is attached to as long a
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from pathlib import Path
 import psycopg
 
 from mcp_server.production import Production
-from shadow.errors import SandboxUnavailable
+from shadow.errors import QuotaExceeded, SandboxUnavailable, ShadowExpired
 from shadow.fence import Fence
-from shadow.mirror import ensure_mirror
+from shadow.mirror import check_apart, ensure_mirror
 from shadow.sandbox import Sandbox
 from shadow.shadow import Shadow, gone
 from shadow.snapshot import Snapshot
@@ -23,14 +24,20 @@ from shadow.snapshot import Snapshot
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
+#: Seconds for which production's schema is taken to be the one last seen; a replay looks again in any case.
+_SCHEMA_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShadowSettings:
-    """Pool size, shadows kept connected, how long a snapshot is held (seconds), how large a shadow may be (bytes)."""
+    """Pool size, shadows kept connected, starts at once and how long one more waits (seconds), how long a snapshot is
+    held (seconds), how large a shadow may be (bytes).
+    """
 
     pool: int = 2
     max_open: int = 24
+    max_starting: int = 8
+    start_wait_s: float = 120.0
     snapshot_max_s: float = 600.0
     max_bytes: int = 2 << 30
 
@@ -50,6 +57,21 @@ def reaching() -> Iterator[None]:
         ) from None
 
 
+def let_go(shadow: Shadow) -> None:
+    """Closes the shadow's connections and the snapshot it holds on production."""
+    shadow.close()
+    if shadow.snapshot is not None:
+        shadow.snapshot.close()
+
+
+def _outdated() -> ShadowExpired:
+    return ShadowExpired(
+        "Production's schema changed since the dry run's shadow was made.",
+        "Nothing was changed anywhere; the recorded statements are kept.",
+        "Continue as before: the shadow is rebuilt on the new schema, or start a new dry run.",
+    )
+
+
 class Shadows:
     """Takes shadows from the sandbox and keeps them open for their dry runs."""
 
@@ -57,19 +79,20 @@ class Shadows:
         self,
         production: Production,
         sandbox: Sandbox,
-        admin_url: str,
         bin_dir: Path,
         settings: ShadowSettings,
     ) -> None:
         self._production = production
         self._sandbox = sandbox
-        self._admin_url = admin_url
         self.bin_dir = bin_dir
         self._settings = settings
         self._lock = threading.Lock()
+        self._starting = threading.BoundedSemaphore(settings.max_starting)
         self._open: dict[str, Shadow] = {}
         self._passwords: dict[str, str] = {}
         self._filling: threading.Thread | None = None
+        self._apart = False
+        self._looked: tuple[str, float] | None = None
 
     def warm(self) -> None:
         """Makes the mirror and fills the pool, so that the first dry run waits for neither."""
@@ -79,11 +102,30 @@ class Shadows:
         self._sandbox.fill(mirror, self._settings.pool)
 
     def _mirror(self, fence: Fence) -> str:
-        return ensure_mirror(self._admin_url, self._production.settings.reader_url, fence, self.bin_dir)
+        reader_url = self._production.settings.reader_url
+        with self._sandbox.admin() as admin:
+            if not self._apart:
+                check_apart(admin, reader_url)
+                self._apart = True
+            return ensure_mirror(admin, self._sandbox.admin_url, reader_url, fence, self.bin_dir)
+
+    def start(self, tenant_key: str, progress: Progress | None = None) -> tuple[Shadow, str]:
+        """A fresh shadow for one tenant and the name of its mirror; rows come on first need.
+
+        Many starts at once take turns, so that neither server runs out of connections. Raises QuotaExceeded when a
+        turn does not come in time, or the sandbox is full.
+        """
+        if not self._starting.acquire(timeout=self._settings.start_wait_s):
+            raise QuotaExceeded(
+                "Too many dry runs are being started at once.", "No dry run was started.", "Try again in a minute."
+            )
+        try:
+            return self._start(tenant_key, progress)
+        finally:
+            self._starting.release()
 
     @reaching()
-    def start(self, tenant_key: str, progress: Progress | None = None) -> tuple[Shadow, str]:
-        """A fresh shadow for one tenant and the name of its mirror; rows come on first need."""
+    def _start(self, tenant_key: str, progress: Progress | None) -> tuple[Shadow, str]:
         fence = self._production.fence()
         if progress:
             progress("Preparing the mirror of production's schema", 0.2)
@@ -127,9 +169,14 @@ class Shadows:
         """Remembers the open shadow of a dry run; the one unused for longest is closed when there are too many."""
         with self._lock:
             self._open[dry_run_id] = shadow
-            crowd = list(self._open)[: max(0, len(self._open) - self._settings.max_open)]
-        for other in crowd:
-            self.forget(other)
+            for key, other in list(self._open.items()):
+                if len(self._open) <= self._settings.max_open:
+                    break
+                # Never one that somebody works on: it would be rebuilt.
+                if other is not shadow and other.lock.acquire(blocking=False):
+                    del self._open[key]
+                    let_go(other)
+                    other.lock.release()
 
     @contextmanager
     def kept_or_dropped(self, dry_run_id: str, shadow: Shadow) -> Iterator[None]:
@@ -149,27 +196,58 @@ class Shadows:
         """
         with reaching():
             password = self._sandbox.password(shadow_id) if shadow_id else None
+        if shadow_id is None or password is None:
+            self.forget(dry_run_id)
+            raise gone()
+        if self._schema() not in (None, fingerprint):
+            raise _outdated()
         with self._lock:
             shadow = self._open.pop(dry_run_id, None)
-            if shadow is not None and password is not None and not (shadow.owner.closed or shadow.role.closed):
+            # Another process may have rebuilt it under another id.
+            if shadow is not None and shadow.id == shadow_id and not shadow.closed:
                 self._open[dry_run_id] = shadow  # last again: used most recently
                 return shadow
+        if shadow is not None:
+            let_go(shadow)
         fence = self._production.fence()
-        if shadow_id is None or password is None or fence.catalog.fingerprint != fingerprint:
-            raise gone()
+        if fence.catalog.fingerprint != fingerprint:
+            raise _outdated()
         shadow = self._connect(shadow_id, password, fence, tenant_key)
         shadow.attach()
         self.keep(dry_run_id, shadow)
         return shadow
+
+    def _schema(self) -> str | None:
+        """The fingerprint of production's schema, looked up now and then; None while production does not answer."""
+        now = time.monotonic()
+        with self._lock:
+            if self._looked is not None and now < self._looked[1]:
+                return self._looked[0]
+        try:
+            fingerprint = self._production.fence().catalog.fingerprint
+        except SandboxUnavailable:
+            return None  # what is loaded can still be read; whoever needs production says so
+        with self._lock:
+            self._looked = (fingerprint, now + _SCHEMA_S)
+        return fingerprint
+
+    def notes(self, dry_run_id: str) -> tuple[str, ...]:
+        """What is to be known of the dry run's shadow, where it is open in this process."""
+        with self._lock:
+            shadow = self._open.get(dry_run_id)
+        return tuple(shadow.notes) if shadow is not None else ()
+
+    @reaching()
+    def lost(self, shadow_ids: Sequence[str]) -> frozenset[str]:
+        """Those of the shadows that the sandbox holds no more."""
+        return frozenset(shadow_ids) - self._sandbox.living(shadow_ids) if shadow_ids else frozenset()
 
     def forget(self, dry_run_id: str) -> None:
         """Closes the connections of a dry run's shadow; the shadow itself stays until dropped."""
         with self._lock:
             shadow = self._open.pop(dry_run_id, None)
         if shadow is not None:
-            shadow.close()
-            if shadow.snapshot is not None:
-                shadow.snapshot.close()
+            let_go(shadow)
 
     @reaching()
     def ended(self, shadow_id: str | None) -> None:
@@ -225,3 +303,4 @@ class Shadows:
         for dry_run_id in ids:
             self.forget(dry_run_id)
         self._production.close()
+        self._sandbox.close()

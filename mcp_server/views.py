@@ -57,12 +57,16 @@ class DryRunView:
 
 @dataclass(frozen=True, kw_only=True)
 class QueryResult:
-    """Rows as Postgres text, NULL as None; `truncated` when the row or byte cap was reached."""
+    """Rows as Postgres text, NULL as None; `truncated` when the row or byte cap was reached.
+
+    `notes` tell what became of the shadow meanwhile, such as that it was rebuilt.
+    """
 
     columns: tuple[str, ...]
     types: tuple[str, ...]
     rows: tuple[tuple[str | None, ...], ...]
     truncated: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

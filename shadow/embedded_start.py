@@ -88,7 +88,12 @@ def _attempt(state: Path, life: str, binaries: Path, deadline: float) -> Joined 
         if share is None:
             return None
         kept_on_success.callback(os.close, share)
-        answer = _running(state, deadline)
+        try:
+            answer = _running(state, deadline)
+        except FileNotFoundError:
+            if _at(start, state / START_LOCK):
+                raise
+            return None  # a supervisor whose server had died removed it
         if answer is None and life == "sandbox" and not set(os.listdir(state)) <= SCAFFOLD:
             remove_sandbox(state)  # its supervisor was killed: unsynced data is not trusted
             return None
@@ -121,13 +126,18 @@ def _lock(path: Path, kind: int, deadline: float) -> int | None:
                     f"Look at {path.parent / LOG} and try again.",
                 )
             time.sleep(0.02)
-        try:
-            if not os.path.samestat(os.fstat(handle), os.stat(path)):
-                return None
-        except FileNotFoundError:
+        if not _at(handle, path):
             return None
         undo.pop_all()
     return handle
+
+
+def _at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(handle: int, kind: int) -> bool:

@@ -39,40 +39,9 @@ from shadow.embedded_state import (
     remove_tree,
     stop_leftovers,
 )
+from shadow.server_settings import EVERY, THROW_AWAY
 
-_SETTINGS = {
-    "listen_addresses": "",
-    "port": str(PORT),
-    "unix_socket_permissions": "0700",
-    "max_connections": "200",
-    "max_locks_per_transaction": "256",
-    "shared_buffers": "128MB",
-    # In the data directory, so that even a server killed with -9 leaves nothing in /dev/shm (64 MB in a container).
-    "dynamic_shared_memory_type": "mmap",
-    "huge_pages": "off",
-    "jit": "off",
-    "ssl": "off",
-    "password_encryption": "scram-sha-256",
-    "lc_messages": "C",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "logging_collector": "off",
-    # LOG, FATAL and PANIC only: an ERROR's text may hold a row's value.
-    "log_min_messages": "log",
-    "log_error_verbosity": "terse",
-    "log_checkpoints": "off",
-}
-_THROW_AWAY = {
-    "fsync": "off",
-    "full_page_writes": "off",
-    "synchronous_commit": "off",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
-    "max_wal_size": "256MB",
-    "checkpoint_timeout": "30min",
-    # Shadows live for hours and are analysed by whoever loads them; a worker in a template delays copies.
-    "autovacuum": "off",
-}
+_SETTINGS = {"listen_addresses": "", "port": str(PORT), "unix_socket_permissions": "0700", **EVERY}
 
 
 def _tied(how: int) -> Any:
@@ -125,6 +94,8 @@ def _initdb(order: Order, log: int) -> None:
     # From 17 on Postgres brings its own C.UTF-8; before that only the C locale is sure to exist.
     command += ["--locale=C"]
     command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else []
+    # Every password of such a server is random and long: stretching only makes connections slow.
+    command += ["--set", "scram_iterations=1"] if order.throw_away and major >= 16 else []
     if order.throw_away:
         command += ["--no-sync", "--wal-segsize=1"] + (["--no-data-checksums"] if major >= 18 else [])
     else:
@@ -156,7 +127,7 @@ def _socket_dir(order: Order) -> Path:
 
 
 def _start(order: Order, socket_dir: Path, log: int) -> subprocess.Popen[bytes]:
-    settings = _SETTINGS | (_THROW_AWAY if order.throw_away else {})
+    settings = _SETTINGS | (THROW_AWAY if order.throw_away else {})
     settings["unix_socket_directories"] = str(socket_dir)
     command = [f"{order.server_bin}/postgres", "-D", str(order.data)]
     for name, value in settings.items():

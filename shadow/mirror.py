@@ -47,22 +47,21 @@ def mirror_name(fence: Fence) -> str:
     return f"mirror_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def ensure_mirror(admin_url: str, reader_url: str, fence: Fence, bin_dir: Path) -> str:
+def ensure_mirror(admin: psycopg.Connection[Any], admin_url: str, reader_url: str, fence: Fence, bin_dir: Path) -> str:
     """The mirror's database name, made first when the sandbox has none for this schema version.
 
-    Raises SandboxUnavailable when production's definitions cannot be dumped or restored; a half-made mirror is
-    never used (it is renamed into place when complete).
+    `admin` is the sandbox owner's connection to `admin_url`. Raises SandboxUnavailable when production's definitions
+    cannot be dumped or restored; a half-made mirror is never used (it is renamed into place when complete).
     """
     name = mirror_name(fence)
-    with psycopg.connect(admin_url, autocommit=True) as admin:
-        if _exists(admin, name):
-            return name
-        admin.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-        try:
-            if not _exists(admin, name):
-                _make(admin, admin_url, reader_url, fence, bin_dir, name)
-        finally:
-            admin.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+    if _exists(admin, name):
+        return name
+    admin.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+    try:
+        if not _exists(admin, name):
+            _make(admin, admin_url, reader_url, fence, bin_dir, name)
+    finally:
+        admin.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
     return name
 
 
@@ -73,18 +72,69 @@ def _exists(admin: psycopg.Connection[Any], name: str) -> bool:
 def _make(
     admin: psycopg.Connection[Any], admin_url: str, reader_url: str, fence: Fence, bin_dir: Path, name: str
 ) -> None:
+    check_versions(admin, fence.catalog.server_version, bin_dir)
     building = f"{name}_building"
     with psycopg.connect(reader_url) as production:
         superfluous = left_out(production, admin)
     admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(building)))
     _create(admin, building, reader_url)
     target = make_conninfo(admin_url, dbname=building)
-    restore_definitions(without(dump_definitions(reader_url, bin_dir), superfluous), target, bin_dir)
+    dump = without(dump_definitions(reader_url, bin_dir), superfluous)
+    if admin.info.server_version < 170000:
+        # pg_dump 17 and newer sets what older servers do not know, once, before the first definition.
+        dump = dump.replace(b"\nSET transaction_timeout = 0;\n", b"\n", 1)
+    restore_definitions(dump, target, bin_dir)
     with psycopg.connect(target, autocommit=True) as conn:
         _harden(conn)
         conn.execute(block("bookkeeping"))
     admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(building)))
     admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(building), sql.Identifier(name)))
+
+
+def check_versions(admin: psycopg.Connection[Any], production: int, bin_dir: Path) -> None:
+    """Refuses a pg_dump or a sandbox that is older than production (`production`: its server_version_num).
+
+    pg_dump does not read servers of a newer major version than its own (Postgres docs, pg_dump, Notes).
+    """
+    wanted, sandbox = production // 10000, admin.info.server_version // 10000
+    said = subprocess.run([str(bin_dir / "pg_dump"), "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"\(PostgreSQL\) (\d+)", said)
+    if found is None or int(found[1]) < wanted:
+        raise SandboxUnavailable(
+            f"pg_dump in {bin_dir} is version {found[1] if found else 'unknown'}, production is PostgreSQL {wanted}:"
+            " it cannot read it.",
+            "No shadow was made and production was not changed.",
+            f"Set SHADOWDESK_POSTGRES_BIN to the bin directory of PostgreSQL {wanted} or newer.",
+        )
+    if sandbox < wanted:
+        raise SandboxUnavailable(
+            f"The sandbox is PostgreSQL {sandbox}, older than production's {wanted}.",
+            "No shadow was made and production was not changed.",
+            f"Point sandbox.url at PostgreSQL {wanted} or newer: embedded, docker://postgres:{wanted}, or a server.",
+        )
+
+
+def check_apart(admin: psycopg.Connection[Any], reader_url: str) -> None:
+    """Refuses a sandbox on production's own server while the shadows' roles could connect to the app's database.
+
+    Every role may connect to a database until its owner takes that right from PUBLIC (Postgres docs 5.8).
+    """
+    same = "SELECT system_identifier::text || pg_postmaster_start_time()::text FROM pg_control_system()"
+    with psycopg.connect(reader_url) as production:
+        open_to_all = production.execute(
+            "SELECT datname FROM pg_database d WHERE datname = current_database() AND EXISTS ("
+            " SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba)))"
+            " WHERE grantee = 0 AND privilege_type = 'CONNECT')"
+        ).fetchone()
+        if open_to_all is None or production.execute(same).fetchone() != admin.execute(same).fetchone():
+            return
+        name = sql.Identifier(open_to_all[0]).as_string(production)
+    raise SandboxUnavailable(
+        f"The sandbox is on production's own server, where every role may connect to database {name}.",
+        "No shadow was made and production was not changed.",
+        f"As its owner: GRANT CONNECT ON DATABASE {name} to the app's own roles, then REVOKE CONNECT, TEMPORARY ON"
+        f" DATABASE {name} FROM PUBLIC; or give the sandbox a server of its own.",
+    )
 
 
 def _create(admin: psycopg.Connection[Any], name: str, reader_url: str) -> None:

@@ -4,6 +4,10 @@ The desk opens one `Sandbox` per process; all shared state is in the sandbox's o
 """
 
 import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,68 +40,164 @@ class SandboxLimits:
 class Sandbox:
     """One sandbox server, reached as its owner by `admin_url` (a URL of its maintenance database)."""
 
-    def __init__(self, admin_url: str, limits: SandboxLimits, *, private: bool = True) -> None:
-        """`private`: the whole server is ours, so its own databases are closed to the shadows' roles as well."""
-        self._admin_url = admin_url
+    def __init__(
+        self,
+        admin_url: str,
+        limits: SandboxLimits,
+        *,
+        private: bool = True,
+        again: Callable[[], str] | None = None,
+        idle: int = 0,
+    ) -> None:
+        """`private`: the whole server is ours, so its own databases are closed to the shadows' roles as well.
+
+        `again` is asked for the URL when the server does not answer; it may have started an empty one in its place.
+        `idle`: how many connections of the owner are kept for the next call, until `close`.
+        """
+        self.admin_url = admin_url
         self.limits = limits
-        with self._admin() as conn, conn.transaction():
+        self._private = private
+        self._again = again
+        self._reviving = threading.Lock()
+        self._idle: deque[psycopg.Connection[Any]] = deque()
+        self._most_idle = idle
+        with self.admin() as conn:
+            self._make_registry(conn)  # also where it is there: an older version made it
+
+    def _make_registry(self, conn: psycopg.Connection[Any]) -> None:
+        with conn.transaction():
             conn.execute("SELECT pg_advisory_xact_lock(%s)", (0x5344_0002,))
             conn.execute(block("registry"))
-            if private:
+            if self._private:
                 conn.execute("REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC")
 
-    def _admin(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self._admin_url, autocommit=True)
+    @contextmanager
+    def admin(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection of the owner to the maintenance database; where the server is gone, to the one in its place.
+
+        Raises psycopg.OperationalError, or SandboxUnavailable when ours cannot be started again.
+        """
+        conn = self._connection()
+        try:
+            yield conn
+        except BaseException:
+            conn.close()
+            raise
+        if len(self._idle) < self._most_idle:
+            self._idle.append(conn)
+        else:
+            conn.close()
+
+    def close(self) -> None:
+        """Closes the connections that were kept."""
+        self._most_idle = 0
+        while self._idle:
+            self._idle.pop().close()
+
+    def _connection(self) -> psycopg.Connection[Any]:
+        while True:
+            try:
+                conn = self._idle.pop()
+            except IndexError:
+                break
+            try:
+                return self._with_registry(conn)
+            except psycopg.OperationalError:
+                continue  # its server went away meanwhile
+        tried = self.admin_url
+        try:
+            conn = psycopg.connect(tried, autocommit=True)
+        except psycopg.OperationalError:
+            if not self._replaced(tried):
+                raise
+            conn = psycopg.connect(self.admin_url, autocommit=True)
+        return self._with_registry(conn)
+
+    def _with_registry(self, conn: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+        """The connection, closed on any error; a server that somebody else runs may have come back empty."""
+        try:
+            found = conn.execute("SELECT to_regclass('shadowdesk.shadows') IS NULL").fetchone()
+            if found and found[0]:
+                self._make_registry(conn)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    def _replaced(self, tried: str) -> bool:
+        """True when another server than that of `tried` is there now; it knows no shadow and no mirror yet."""
+        if self._again is None:
+            return False
+        with self._reviving:
+            if self.admin_url != tried:
+                return True  # another thread was faster
+            url = self._again()
+            if url == tried:
+                return False
+            self.admin_url = url
+        return True
+
+    def held(self) -> int:
+        """How many shadows are in use."""
+        with self.admin() as conn:
+            row = conn.execute("SELECT count(*) FROM shadowdesk.shadows WHERE state = 'taken'").fetchone()
+        return int(row[0]) if row else 0
 
     def owner_url(self, shadow_id: str) -> str:
         """The owner's URL of one shadow's database."""
-        return make_conninfo(self._admin_url, dbname=f"shadow_{shadow_id}")
+        return make_conninfo(self.admin_url, dbname=f"shadow_{shadow_id}")
 
     def role_url(self, shadow_id: str, password: str) -> str:
         """The shadow role's own URL: it may connect to no other database."""
         name = f"shadow_{shadow_id}"
-        return make_conninfo(self._admin_url, dbname=name, user=name, password=password)
+        return make_conninfo(self.admin_url, dbname=name, user=name, password=password)
 
     def take(self, mirror: str) -> tuple[str, str]:
         """A fresh shadow database from `mirror` and its role's password; from the pool when one is ready.
 
         Raises QuotaExceeded when the sandbox holds as many shadows as it may.
         """
-        with self._admin() as conn:
+        with self.admin() as conn:
             taken = conn.execute(block("take_ready"), {"mirror": mirror, "ttl_s": self.limits.ttl_s}).fetchone()
-            shadow_id = taken[0] if taken else self._create(conn, mirror, "taken")
-            password = self._add_role(conn, shadow_id)
-            conn.execute("UPDATE shadowdesk.shadows SET password = %s WHERE id = %s", (password, shadow_id))
-            return shadow_id, password
+            return (taken[0], taken[1]) if taken else self._create(conn, mirror, "taken")
 
     def fill(self, mirror: str, wanted: int) -> None:
         """Keeps `wanted` shadows of this mirror ready."""
-        with self._admin() as conn:
+        with self.admin() as conn:
             row = conn.execute(
                 "SELECT count(*) FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %s", (mirror,)
             ).fetchone()
             for _ in range(wanted - (row[0] if row else 0)):
                 self._create(conn, mirror, "ready")
 
-    def _create(self, conn: psycopg.Connection[Any], mirror: str, state: str) -> str:
-        held = conn.execute("SELECT count(*) FROM shadowdesk.shadows WHERE state <> 'ready'").fetchone()
-        if held and held[0] >= self.limits.max_shadows and not self._drop_ended(conn):
-            raise QuotaExceeded(
-                f"The sandbox holds {held[0]} shadows, which is its limit.",
-                "No dry run was started.",
-                "Discard dry runs you no longer need, or wait for old ones to expire.",
-            )
-        shadow_id = new_id()
-        database = sql.Identifier(f"shadow_{shadow_id}")
+    def _create(self, conn: psycopg.Connection[Any], mirror: str, state: str) -> tuple[str, str]:
         # The row first: a database without a row could never be reaped.
-        conn.execute(
-            "INSERT INTO shadowdesk.shadows(id, mirror, state, expires_at)"
-            " VALUES (%s, %s, 'dropping', now() + make_interval(secs => %s))", (shadow_id, mirror, self.limits.ttl_s)
-        )  # fmt: skip
+        shadow_id = self._reserve(conn, mirror)
+        while shadow_id is None:
+            if not self._drop_ended(conn):
+                raise QuotaExceeded(
+                    f"The sandbox holds {self.limits.max_shadows} shadows, which is its limit.",
+                    "No dry run was started.",
+                    "Discard dry runs you no longer need, or wait for old ones to expire.",
+                )
+            shadow_id = self._reserve(conn, mirror)
+        database = sql.Identifier(f"shadow_{shadow_id}")
         conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(mirror)))
-        conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
-        conn.execute("UPDATE shadowdesk.shadows SET state = %s WHERE id = %s", (state, shadow_id))
-        return shadow_id
+        password = self._add_role(conn, shadow_id)
+        conn.execute(
+            "UPDATE shadowdesk.shadows SET state = %s, password = %s WHERE id = %s", (state, password, shadow_id)
+        )
+        return shadow_id, password
+
+    def _reserve(self, conn: psycopg.Connection[Any], mirror: str) -> str | None:
+        """The id of a new row; None when the sandbox is full. Counted and inserted by one process at a time."""
+        values = {
+            "id": new_id(), "mirror": mirror, "ttl_s": self.limits.ttl_s, "max_shadows": self.limits.max_shadows,
+        }  # fmt: skip
+        with conn.transaction():
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", (0x5344_0003,))
+            row = conn.execute(block("reserve_shadow"), values).fetchone()
+        return str(row[0]) if row else None
 
     def _drop_ended(self, conn: psycopg.Connection[Any]) -> bool:
         """Makes room: drops the shadow that ended first; False when every one is still in use."""
@@ -109,17 +209,13 @@ class Sandbox:
 
     def ended(self, shadow_id: str) -> None:
         """Its dry run is over: kept for a while for inspection and recording, dropped first when room is needed."""
-        with self._admin() as conn:
+        with self.admin() as conn:
             conn.execute(block("mark_ended"), {"id": shadow_id, "linger_s": self.limits.linger_s})
 
     def _add_role(self, conn: psycopg.Connection[Any], shadow_id: str) -> str:
+        """The shadow's role, the only one that may connect to its database; all in one round trip."""
         name = sql.Identifier(f"shadow_{shadow_id}")
         password = secrets.token_urlsafe(24)
-        conn.execute(
-            sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT CONNECTION LIMIT 4 PASSWORD {}")
-            .format(name, sql.Literal(password))
-        )  # fmt: skip
-        conn.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(name, name))
         settings = {
             "statement_timeout": f"{self.limits.statement_timeout_s}s",
             "lock_timeout": "5s",
@@ -128,8 +224,22 @@ class Sandbox:
             "work_mem": "16MB",
             "lc_messages": "C",
         }
-        for setting, value in settings.items():
-            conn.execute(sql.SQL("ALTER ROLE {} SET {} = {}").format(name, sql.Identifier(setting), sql.Literal(value)))
+        script: list[sql.Composable] = [
+            sql.SQL(
+                "REVOKE ALL ON DATABASE {name} FROM PUBLIC; CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB"
+                " NOCREATEROLE NOINHERIT CONNECTION LIMIT 4 PASSWORD {password};"
+                " GRANT CONNECT ON DATABASE {name} TO {name}"
+            ).format(name=name, password=sql.Literal(password)),
+            *(
+                sql.SQL("ALTER ROLE {} SET {} = {}").format(name, sql.Identifier(setting), sql.Literal(value))
+                for setting, value in settings.items()
+            ),
+        ]
+        if conn.info.server_version >= 160000:
+            # 192 random bits need no stretching, which is two thirds of what a connection costs (Postgres docs 19.3.3).
+            script.insert(0, sql.SQL("SET LOCAL scram_iterations = 1"))
+        with conn.transaction():
+            conn.execute(sql.SQL("; ").join(script))
         return password
 
     def add_inspector(self, shadow_id: str, minutes: int) -> str:
@@ -137,7 +247,7 @@ class Sandbox:
         role = f"inspect_{shadow_id}_{new_id(6)}"
         password = secrets.token_urlsafe(18)
         name = sql.Identifier(role)
-        with self._admin() as conn:
+        with self.admin() as conn:
             conn.execute(
                 sql.SQL("CREATE ROLE {} LOGIN NOINHERIT CONNECTION LIMIT 2 PASSWORD {} VALID UNTIL {}").format(
                     name, sql.Literal(password), sql.Literal(self._later(conn, minutes))
@@ -152,7 +262,7 @@ class Sandbox:
             conn.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(surface, name))
             conn.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA {} TO {}").format(surface, name))
             conn.execute(sql.SQL("ALTER ROLE {} SET search_path = {}").format(name, surface))
-        return make_conninfo(self._admin_url, dbname=f"shadow_{shadow_id}", user=role, password=password)
+        return make_conninfo(self.admin_url, dbname=f"shadow_{shadow_id}", user=role, password=password)
 
     def _later(self, conn: psycopg.Connection[Any], minutes: int) -> str:
         row = conn.execute("SELECT (now() + make_interval(mins => %s))::text", (minutes,)).fetchone()
@@ -160,16 +270,25 @@ class Sandbox:
 
     def password(self, shadow_id: str) -> str | None:
         """The role's password while the shadow is there and not being dropped; None after that."""
-        with self._admin() as conn:
+        with self.admin() as conn:
             row = conn.execute(
                 "SELECT password FROM shadowdesk.shadows WHERE id = %s AND state = 'taken' AND expires_at > now()",
                 (shadow_id,),
             ).fetchone()
         return row[0] if row else None
 
+    def living(self, shadow_ids: Sequence[str]) -> frozenset[str]:
+        """Those of the shadows that can be used."""
+        with self.admin() as conn:
+            rows = conn.execute(
+                "SELECT id FROM shadowdesk.shadows WHERE id = ANY(%s) AND state = 'taken' AND expires_at > now()",
+                (list(shadow_ids),),
+            ).fetchall()
+        return frozenset(str(shadow_id) for (shadow_id,) in rows)
+
     def drop(self, shadow_id: str) -> None:
         """Drops one shadow: database, roles, registry row; safe to call again after a crash."""
-        with self._admin() as conn:
+        with self.admin() as conn:
             conn.execute("UPDATE shadowdesk.shadows SET state = 'dropping' WHERE id = %s", (shadow_id,))
             self._drop(conn, shadow_id)
 
@@ -187,7 +306,7 @@ class Sandbox:
     def reap(self, mirror: str) -> list[str]:
         """Drops expired shadows, half-dropped ones and ready ones of other schema versions; any replica may call it."""
         dropped = []
-        with self._admin() as conn:
+        with self.admin() as conn:
             while row := conn.execute(block("claim_stray"), {"mirror": mirror}).fetchone():
                 self._drop(conn, row[0])
                 dropped.append(row[0])

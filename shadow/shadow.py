@@ -57,6 +57,9 @@ class Shadow:
         self.progress: Callable[[str, float], None] | None = None
         #: Measures before the first write, by name; filled by the hub.
         self.totals: dict[str, str] = {}
+        #: What the rep must know about this shadow, such as that it was rebuilt and why; `news` gives each once.
+        self.notes: list[str] = []
+        self._told = 0
         #: Whether errors leave out what may hold a cell's value; set by the hub where columns are masked.
         self.quiet = False
         #: The time for one statement that the hub set on the role's connection; None is the sandbox' own.
@@ -65,11 +68,27 @@ class Shadow:
         self._max_bytes = max_bytes
         try:
             self.owner = connect(owner_url, search_path, application="shadowdesk owner")
-            self.role = connect(role_url, search_path, application="shadowdesk shadow")
         except psycopg.OperationalError as error:
             raise gone() from error
+        self._role_url = role_url
+        self._role: psycopg.Connection[Any] | None = None
         self._levels: dict[str, int] = {}
         self.clock_types = fence.catalog.clock_types
+
+    @property
+    def role(self) -> psycopg.Connection[Any]:
+        """The role's connection, made for the first statement. Raises ShadowExpired when it cannot be had."""
+        if self._role is None:
+            try:
+                self._role = connect(self._role_url, self.search_path, application="shadowdesk shadow")
+            except psycopg.OperationalError as error:
+                raise gone() from error
+        return self._role
+
+    @property
+    def closed(self) -> bool:
+        """True when a connection was closed, by us or by a server that went away."""
+        return self.owner.closed or (self._role is not None and self._role.closed)
 
     def prepare(self, snapshot: Snapshot) -> None:
         """Makes the surface schema and the role's few rights; notes the snapshot the rows will come from."""
@@ -81,14 +100,18 @@ class Shadow:
                 (snapshot.name, snapshot.taken_at, Jsonb(snapshot.filenodes)),
             )
             path = sql.SQL(", ").join(sql.Identifier(name) for name in self.search_path).as_string(self.owner)
-            self.owner.execute("UPDATE shadowdesk.session SET search_path = %s", (path,))
-            self.owner.execute(sql.SQL("CREATE SCHEMA {}").format(role))
-            for schema in {self.surface, "shadowdesk", *self.fence.catalog.schemas}:
-                self.owner.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), role))
-            for function in _ROLE_FUNCTIONS:
-                self.owner.execute(
-                    sql.SQL("GRANT EXECUTE ON FUNCTION shadowdesk.{} TO {}").format(sql.SQL(function), role)
+            schemas = [sql.Identifier(n) for n in (self.surface, "shadowdesk", *self.fence.catalog.schemas)]
+            functions = [sql.SQL("shadowdesk.{}").format(sql.SQL(function)) for function in _ROLE_FUNCTIONS]
+            # One round trip.
+            self.owner.execute(
+                sql.SQL(
+                    "UPDATE shadowdesk.session SET search_path = {path}; CREATE SCHEMA {role};"
+                    " GRANT USAGE ON SCHEMA {schemas} TO {role}; GRANT EXECUTE ON FUNCTION {functions} TO {role}"
+                ).format(
+                    path=sql.Literal(path), role=role, schemas=sql.SQL(", ").join(schemas),
+                    functions=sql.SQL(", ").join(functions),
                 )
+            )  # fmt: skip
 
     def attach(self) -> None:
         """Takes up an already prepared shadow that another process made; its snapshot is imported by name."""
@@ -105,7 +128,7 @@ class Shadow:
     def alone(self) -> Iterator[None]:
         """One piece of work at a time on this shadow, across threads and processes; sees what others have loaded.
 
-        Raises ShadowExpired when the shadow was dropped meanwhile.
+        Raises ShadowExpired when the shadow was dropped meanwhile, or its server went away.
         """
         with self.lock:
             try:
@@ -115,6 +138,10 @@ class Shadow:
                 raise gone() from error
             try:
                 yield
+            except psycopg.OperationalError as error:
+                if self.closed:
+                    raise gone() from error
+                raise
             finally:
                 self.progress = None
                 with suppress(psycopg.Error):
@@ -122,9 +149,16 @@ class Shadow:
 
     def close(self) -> None:
         """Closes the connections; the shadow itself lives on until it is dropped."""
-        for conn in (self.role, self.owner):
-            with suppress(psycopg.Error):
-                conn.close()
+        for conn in (self._role, self.owner):
+            if conn is not None:
+                with suppress(psycopg.Error):
+                    conn.close()
+
+    def news(self) -> tuple[str, ...]:
+        """The notes that were not told with a step yet."""
+        untold = tuple(self.notes[self._told :])
+        self._told = len(self.notes)
+        return untold
 
     def level(self, name: str) -> int:
         """How deep a table is loaded: 0 not at all, then READ, WRITE, DELETE."""
@@ -302,7 +336,7 @@ def slot_name(table: str, column: str) -> str:
 def gone() -> ShadowExpired:
     """The shadow's database is not there any more."""
     return ShadowExpired(
-        "The dry run's shadow is gone: it expired or the sandbox was restarted.",
+        "The dry run's shadow is lost: it expired, or the sandbox was restarted.",
         "Nothing was changed anywhere; the recorded statements are kept.",
         "Continue as before: the shadow is rebuilt from its statements, or start a new dry run.",
     )

@@ -82,9 +82,7 @@ def fixes_on(
     """A desk on these databases; `control_url` is the migrated database as shadowdesk_control."""
     production = Production(installed(production_url, rules, search_path=search_path))
     sandbox = Sandbox(sandbox_server.owner_url, SandboxLimits(max_shadows=200))
-    shadows = Shadows(
-        production, sandbox, sandbox_server.owner_url, sandbox_server.bin_dir, ShadowSettings(pool=0, max_open=4)
-    )
+    shadows = Shadows(production, sandbox, sandbox_server.bin_dir, ShadowSettings(pool=0, max_open=4))
     permissions = Permissions({"rep": Role(name="rep", permissions=("dry_run.*",), confirm=frozenset({"self"}))})
     try:
         with ControlStore.open(control_url) as control:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from differ.digest import digest
 from differ.frozen import frozen_rows
@@ -41,6 +41,9 @@ def installed(owner_url: str, rules: FenceRules, *, search_path: tuple[str, ...]
         # Roles belong to the whole server: parallel tests take turns.
         guard.execute("SELECT pg_advisory_lock(20)")
         install(owner_url, search_path, PASSWORDS)
+        # The sandbox may be on the same server: it is refused while PUBLIC may connect.
+        database = sql.Identifier(str(conninfo_to_dict(owner_url)["dbname"]))
+        guard.execute(sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(database))
     return ProductionSettings(
         reader_url=make_conninfo(owner_url, user=READER, password=PASSWORDS[READER]),
         applier_url=make_conninfo(owner_url, user=APPLIER, password=PASSWORDS[APPLIER]),
@@ -81,7 +84,6 @@ class Lifecycle:
         self.shadows = Shadows(
             self.production,
             self.sandbox,
-            self.sandbox_server.owner_url,
             self.sandbox_server.bin_dir,
             ShadowSettings(pool=0),
         )

@@ -12,12 +12,12 @@ def register(app: typer.Typer) -> None:
 
 
 def reap(config: Config = DEFAULT_CONFIG, person: Person = None, json: Json = False) -> None:
-    """Drop expired shadows and what crashed servers left in the sandbox."""
+    """Drop expired shadows and what crashed servers left; a sandbox container that nobody uses is removed."""
     settings = settings_from(config)
     caller = caller_of(settings, person)
     with opened(settings) as assembly:
-        dropped = assembly.governor.run(caller, "reap", {}, assembly.desk.shadows.reap)
+        dropped = assembly.governor.run(caller, "reap", {}, assembly.reap)
     if json:
         say_json(dropped)
     else:
-        say(f"dropped {len(dropped)} shadows{': ' + ', '.join(dropped) if dropped else ''}")
+        say(f"dropped {len(dropped)}{': ' + ', '.join(dropped) if dropped else ''}")

@@ -64,7 +64,9 @@ def rows(shown: Rows, found: QueryResult) -> str:
     """Every row that is shown on a line of its own, cells quoted."""
     count = f"{len(shown.rows)} row" if len(shown.rows) == 1 else f"{len(shown.rows)} rows"
     columns = ", ".join(f"{quoted(n, 80)} {neutralise(t, 80)}" for n, t in zip(found.columns, found.types, strict=True))
-    lines = [f"{count}; columns: {columns}.", DATA_NOTE] if shown.rows else [f"{count}; columns: {columns}."]
+    lines = [*(neutralise(note, 400) for note in found.notes), f"{count}; columns: {columns}."]
+    if shown.rows:
+        lines.append(DATA_NOTE)
     for row in found.rows[: len(shown.rows)]:
         lines.append(", ".join(quoted(cell, CELL_CHARACTERS) for cell in row))
     if shown.truncated:
@@ -76,7 +78,7 @@ def step(shown: Step, made: StepResult, dry_run_id: str) -> str:
     """What one statement did, on the shadow only."""
     count = f"{made.row_count} row" if made.row_count == 1 else f"{made.row_count} rows"
     parts = [f"Step {made.step} of dry run {dry_run_id}: the statement counted {count}. Production is untouched."]
-    parts += [neutralise(warning, 300) for warning in made.warnings]
+    parts += [neutralise(warning, 400) for warning in made.warnings]
     parts.append(as_text(made.diff, max_rows=len(shown.diff.rows)))
     if shown.rows is not None and made.rows is not None:
         parts.append(rows(shown.rows, made.rows))

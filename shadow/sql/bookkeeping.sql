@@ -280,8 +280,15 @@ CREATE TABLE IF NOT EXISTS shadowdesk.shadows (
 -- name: take_ready
 -- One ready shadow of this mirror, taken by exactly one process.
 UPDATE shadowdesk.shadows SET state = 'taken', expires_at = now() + make_interval(secs => %(ttl_s)s)
-WHERE id = (SELECT id FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %(mirror)s
+WHERE id = (SELECT id FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %(mirror)s AND password IS NOT NULL
             ORDER BY created_at FOR UPDATE SKIP LOCKED LIMIT 1)
+RETURNING id, password
+
+-- name: reserve_shadow
+-- The row of a shadow that is about to be made, where there is room for one; half made until its state says more.
+INSERT INTO shadowdesk.shadows(id, mirror, state, expires_at)
+SELECT %(id)s, %(mirror)s, 'dropping', now() + make_interval(secs => %(ttl_s)s)
+WHERE (SELECT count(*) FROM shadowdesk.shadows WHERE state <> 'ready') < %(max_shadows)s
 RETURNING id
 
 -- name: mark_ended

@@ -88,10 +88,8 @@ def _measured(
     server: EmbeddedServer, production: Production, clients: int, rounds: int
 ) -> tuple[list[float], list[float]]:
     """`rounds` dry runs by `clients` threads; the pool is full at the start."""
-    sandbox = Sandbox(server.owner_url, SandboxLimits(max_shadows=400))
-    shadows = Shadows(
-        production, sandbox, server.owner_url, server.bin_dir, ShadowSettings(pool=rounds, max_open=2 * rounds)
-    )
+    sandbox = Sandbox(server.owner_url, SandboxLimits(max_shadows=400), idle=4)
+    shadows = Shadows(production, sandbox, server.bin_dir, ShadowSettings(pool=rounds, max_open=2 * rounds))
     shadows.warm()
     creates: list[float] = []
     wholes: list[float] = []

@@ -47,7 +47,7 @@ def wide(server: EmbeddedServer, tables: int = 1000, repeats: int = 5) -> list[R
 
 def _dry_runs(server: EmbeddedServer, production: Production, repeats: int, pool: int) -> tuple[float, float]:
     sandbox = Sandbox(server.owner_url, SandboxLimits())
-    shadows = Shadows(production, sandbox, server.owner_url, server.bin_dir, ShadowSettings(pool=pool))
+    shadows = Shadows(production, sandbox, server.bin_dir, ShadowSettings(pool=pool))
     shadows.warm()
     starts, steps = [], []
     for number in range(repeats):

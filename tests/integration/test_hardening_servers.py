@@ -32,7 +32,7 @@ def test_a_start_that_cannot_be_recorded_leaves_no_shadow(tmp_path: Path, produc
     with open_desk(settings, applier=False) as assembly:
         with pytest.raises(WrongState):
             assembly.desk.start_dry_run(REP, "1", "words with a \0", "test")
-        with assembly.shadows._sandbox._admin() as conn:
+        with assembly.shadows._sandbox.admin() as conn:
             assert conn.execute("SELECT count(*) FROM shadowdesk.shadows WHERE state = 'taken'").fetchone() == (0,)
         assert assembly.desk.start_dry_run(REP, "1", "real words", "test").state == "open"
         os.kill(server.postmaster, signal.SIGKILL)

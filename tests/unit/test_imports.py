@@ -17,6 +17,7 @@ HOMES = {
     "alembic": ("mcp_server/control/", "audit/"),
     "typer": ("mcp_server/cli/",),
     "jinja2": ("mcp_server/pages/",),
+    "docker": ("shadow/sandbox_docker.py",),
 }
 
 

@@ -1,0 +1,97 @@
+"""Many dry runs started at once: all of them stand, or are told that there is no room; nothing is left over."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mcp_server.assembly import Assembly, open_desk
+from mcp_server.settings import Settings, load_settings
+from shadow.embedded import EmbeddedServer, open_sandbox
+from shadow.errors import QuotaExceeded
+from tests.control import execute
+from tests.integration.test_assembly import APP, REP, settings_for
+from tests.postgres import MakeDatabase
+
+STARTS = 24
+
+
+def settings_with(tmp_path: Path, app: str, servers: EmbeddedServer, lines: str) -> Settings:
+    settings_for(tmp_path, app, servers.owner_url)
+    text = (tmp_path / "shadowdesk.toml").read_text()
+    changed = tmp_path / "changed.toml"
+    changed.write_text(text.replace("pool = 1", lines))
+    return load_settings(changed)
+
+
+def start_all(assembly: Assembly) -> tuple[list[str], list[Exception]]:
+    def start(number: int) -> str | Exception:
+        try:
+            return assembly.desk.start_dry_run(REP, str(1 + number % 2), f"request {number}", "test").id
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(STARTS) as threads:
+        found = list(threads.map(start, range(STARTS)))
+    return [one for one in found if isinstance(one, str)], [one for one in found if isinstance(one, Exception)]
+
+
+def left(servers: EmbeddedServer) -> tuple[Counter[str], set[str], set[str], set[str]]:
+    """Shadows by state, and the ids that the registry, the databases and the roles speak of."""
+    rows = execute(servers.owner_url, "SELECT id, state FROM shadowdesk.shadows")
+    databases = execute(servers.owner_url, "SELECT substr(datname, 8) FROM pg_database WHERE datname ~ '^shadow_'")
+    roles = execute(servers.owner_url, "SELECT substr(rolname, 8) FROM pg_roles WHERE rolname ~ '^shadow_'")
+    return (
+        Counter(state for _, state in rows),
+        {ident for ident, _ in rows},
+        {ident for (ident,) in databases},
+        {ident for (ident,) in roles},
+    )
+
+
+def test_all_stand_and_each_is_its_own(tmp_path: Path, production_database: MakeDatabase) -> None:
+    with open_sandbox(tmp_path / "servers") as servers:
+        settings = settings_with(tmp_path, production_database(APP), servers, "pool = 2")
+        with open_desk(settings, applier=False) as assembly:
+            started, refused = start_all(assembly)
+            assert not refused and len(set(started)) == STARTS
+
+            def note(dry_run_id: str) -> int:
+                return assembly.desk.run(REP, dry_run_id, "UPDATE notes SET body = 'seen'", "as asked").row_count
+
+            with ThreadPoolExecutor(4) as threads:
+                assert set(threads.map(note, started)) == {5}
+        states, known, databases, roles = left(servers)
+        assert states["taken"] == STARTS and known == databases == roles
+
+
+def test_a_full_sandbox_refuses_the_rest_in_words_and_keeps_no_orphan(
+    tmp_path: Path, production_database: MakeDatabase
+) -> None:
+    with open_sandbox(tmp_path / "servers") as servers:
+        settings = settings_with(tmp_path, production_database(APP), servers, "pool = 0\nmax_shadows = 10")
+        with open_desk(settings, applier=False) as assembly:
+            started, refused = start_all(assembly)
+            assert refused and {type(error) for error in refused} == {QuotaExceeded}
+            states, known, databases, roles = left(servers)
+            assert states == {"taken": len(started)} and known == databases == roles
+            assert 0 < len(started) <= 10
+            for dry_run_id in started:
+                assembly.desk.discard(REP, dry_run_id)
+            assert left(servers) == (Counter(), set(), set(), set())
+            assert assembly.desk.start_dry_run(REP, "1", "again", "test").state == "open"
+
+
+def test_a_turn_that_does_not_come_is_refused_in_words(
+    tmp_path: Path, production_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_sandbox(tmp_path / "servers") as servers:
+        settings = settings_with(tmp_path, production_database(APP), servers, "pool = 0")
+        with open_desk(settings, applier=False) as assembly:
+            turns = assembly.shadows._starting
+            while turns.acquire(blocking=False):
+                pass
+            monkeypatch.setattr(assembly.shadows, "_settings", type(assembly.shadows._settings)(start_wait_s=0.01))
+            with pytest.raises(QuotaExceeded, match="at once"):
+                assembly.desk.start_dry_run(REP, "1", "x", "test")
