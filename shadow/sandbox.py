@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from shadow.errors import QuotaExceeded
+from shadow.errors import QuotaExceeded, SandboxUnavailable
 from shadow.sql import block
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -184,9 +184,16 @@ class Sandbox:
         database = sql.Identifier(f"shadow_{shadow_id}")
         conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(mirror)))
         password = self._add_role(conn, shadow_id)
-        conn.execute(
+        kept = conn.execute(
             "UPDATE shadowdesk.shadows SET state = %s, password = %s WHERE id = %s", (state, password, shadow_id)
         )
+        if kept.rowcount != 1:  # it took so long that a replica thought it half dropped and reaped its row
+            self._drop(conn, shadow_id)
+            raise SandboxUnavailable(
+                "The sandbox took longer than a minute to make a shadow.",
+                "No dry run was started.",
+                "Try again; if it stays so slow, give the sandbox a server of its own.",
+            )
         return shadow_id, password
 
     def _reserve(self, conn: psycopg.Connection[Any], mirror: str) -> str | None:

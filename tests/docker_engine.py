@@ -58,15 +58,14 @@ def _engine(stack: ExitStack) -> docker.DockerClient:
         pytest.skip("NO DOCKER ENGINE: none answers, and none can be started (root and Debian's docker.io are needed)")
     log = Path(tempfile.gettempdir()) / "shadowdesk-tests-dockerd.log"
     with log.open("a") as output:
-        daemon = subprocess.Popen(
-            ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none"],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        # forked away: no worker of this run is its parent
+        subprocess.run(
+            ["setsid", "--fork", "dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none"],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=True,
         )  # fmt: skip
     for _ in range(300):
         if (client := _connect()) is not None:
             return client
-        if daemon.poll() is not None:
-            break
         time.sleep(0.1)
     pytest.skip(f"NO DOCKER ENGINE: dockerd did not start; its log is {log}")
 

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,33 @@ def test_a_container_of_a_data_directory_that_is_gone_is_removed_by_any_other(
         assert name in server.remove_unused(1)
         with engine() as client:
             assert not client.networks.list(names=[name])
+
+
+def test_a_container_of_somebody_else_is_left_alone(
+    docker_image: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's or another host's directory cannot be looked into from here: that does not make it gone."""
+    monkeypatch.setattr("shadow.sandbox_docker._owner", lambda: "70000@elsewhere")
+    with opened(f"docker://{docker_image}", tmp_path / "theirs") as theirs:
+        name = container_of(theirs).name
+    monkeypatch.undo()
+    (tmp_path / "theirs").rename(tmp_path / "moved")
+    with opened(f"docker://{docker_image}", place) as server:
+        assert name not in server.remove_unused(1)
+        with engine() as client:
+            client.containers.get(name).remove(force=True, v=True)
+
+
+def test_a_server_whose_connections_are_all_in_use_is_not_dead(docker_image: str, place: Path) -> None:
+    with opened(f"docker://{docker_image}", place) as server, ExitStack() as crowd:
+        before = container_of(server).id
+        while True:
+            try:
+                crowd.enter_context(psycopg.connect(server.url))
+            except psycopg.OperationalError:
+                break
+        assert server.again() == server.url
+        assert container_of(server).id == before
 
 
 def test_a_killed_container_is_replaced_by_an_empty_one(docker_image: str, place: Path) -> None:
