@@ -1,5 +1,5 @@
 # The first call makes the environment by itself, with or without uv on the machine.
-.PHONY: demo test lint bench fidelity faults serve
+.PHONY: demo test lint bench fidelity faults serve conformance
 
 export UV_PYTHON_DOWNLOADS := never
 PY := .venv/bin/python
@@ -32,3 +32,7 @@ fidelity: .venv/.ready
 
 faults: .venv/.ready
 	$(PY) -m tests.faults --count 200 --json faults.json
+
+# The official MCP suite against our governance, and the inspector against our tools; both come from npm.
+conformance: .venv/.ready
+	$(PY) -m tests.conformance
