@@ -16,13 +16,14 @@ from mcp_server.control.store import ControlStore
 from mcp_server.errors import NotFound, WrongState
 from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
+from mcp_server.limits import check_open, shadow_too_large, too_many_rows
 from mcp_server.permissions import Permissions
 from mcp_server.production import Production, surface_tables
 from mcp_server.recorded import limits_for, preload, query_result, statement_view, thaw, warnings_of
 from mcp_server.shadows import Shadows
 from mcp_server.surface import describe, gate_surface
 from mcp_server.views import DryRunView, QueryResult, StatementView, StepResult, TableDescription, TenantHit
-from shadow.errors import QuotaExceeded, ShadowExpired
+from shadow.errors import ShadowExpired
 from shadow.gate import gate
 from shadow.rehearsal import Recorded
 from shadow.run import Ran, fill_pins, run_query, run_step
@@ -37,13 +38,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class DryRunSettings:
-    """Limits and measures; times in seconds."""
+    """Limits and measures; times in seconds, `max_shadow_bytes` is what a shadow may have grown to after a step."""
 
     measures: tuple[Measure, ...] = ()
     allow_functions: frozenset[str] = frozenset()
     gate_limits: GateLimits = field(default_factory=GateLimits)
     max_rows_changed: int = 200_000
     ttl_s: int = 7200
+    open_dry_runs: int = 1_000
+    returned_bytes: int = 1 << 20
+    max_shadow_bytes: int = 2 << 30
 
 
 class DryRuns:
@@ -63,8 +67,6 @@ class DryRuns:
         self.production = production
         self.shadows = shadows
         self.control = control
-
-    # ------------------------------------------------------------------------------------------------ looking
 
     def find_tenant(self, caller: Caller, text: str, limit: int = 10) -> list[TenantHit]:
         """Tenants by key or by a part of their label."""
@@ -90,7 +92,8 @@ class DryRuns:
     def start_dry_run(
         self, caller: Caller, tenant: str, request: str, purpose: str, progress: Progress | None = None
     ) -> DryRunView:
-        """Clones the tenant (rows on first need) into a shadow. Raises TenantNotFound, QuotaExceeded."""
+        """Clones the tenant (rows on first need) into a shadow. Raises TenantNotFound, LimitReached, QuotaExceeded."""
+        check_open(self.control.open_dry_runs(caller.name), self.settings.open_dry_runs)
         hit = self.production.tenant(tenant)
         shadow, mirror = self.shadows.start(hit.key, progress)
         now = datetime.now(UTC)
@@ -118,7 +121,7 @@ class DryRuns:
 
     def _query(self, shadow: Shadow, text: str, params: tuple[str | None, ...], limit: int) -> Ran:
         gated = gate(text, params, self.surface(shadow), query=True, limits=self.settings.gate_limits)
-        return run_query(shadow, gated, limit)
+        return run_query(shadow, gated, limit, self.settings.returned_bytes)
 
     def run(
         self,
@@ -153,15 +156,15 @@ class DryRuns:
         return self.on_shadow(dry_run, work)
 
     def _kept_or_undone(self, shadow: Shadow, gated: GatedStatement, step: int) -> Diff:
-        """The step's diff; a step that changed more rows than a dry run may is taken back."""
-        diff = self._step_diff(shadow, step, gated.set_columns, 0, 50)
-        if diff.total_rows > self.settings.max_rows_changed:
+        """The step's diff; one that changed more rows, or left a larger shadow, than a dry run may is taken back."""
+        limits = self.settings
+        if (size := shadow.size()) > limits.max_shadow_bytes:
             shadow.undo_to(step - 1)
-            raise QuotaExceeded(
-                f"The statement changed {diff.total_rows} rows; a step may change {self.settings.max_rows_changed}.",
-                "It was taken back: the shadow is as before.",
-                "Narrow the WHERE clause, or ask the operator to raise gate.max_rows_changed.",
-            )
+            raise shadow_too_large(size, limits.max_shadow_bytes)
+        diff = self._step_diff(shadow, step, gated.set_columns, 0, 50)
+        if diff.total_rows > limits.max_rows_changed:
+            shadow.undo_to(step - 1)
+            raise too_many_rows(diff.total_rows, limits.max_rows_changed)
         return diff
 
     def record(

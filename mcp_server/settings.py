@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from differ.measures import Measure
 from mcp_server.errors import ConfigurationInvalid
+from mcp_server.limits import LimitsSection
 from mcp_server.settings_lines import line_of
 from mcp_server.settings_sections import (
     ControlSection,
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     control: ControlSection = ControlSection()
     measures: Mapping[str, MeasureSection] = {}
     gate: GateSection = GateSection()
+    limits: LimitsSection = LimitsSection()
     roles: Mapping[str, RoleSection] = DEFAULT_ROLES
     people: Mapping[str, PersonSection] = {}
     stdio: StdioSection = StdioSection()

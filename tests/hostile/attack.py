@@ -90,6 +90,8 @@ class Scene:
 def scene(folder: Path) -> Iterator[Scene]:
     """A staged business with one open dry run of the rep's."""
     with staged(folder) as stage:
+        with stage.config.open("a", encoding="utf-8") as config:
+            config.write("\n[limits]\ncalls_per_minute = 1000000\nopen_dry_runs = 1000\n")
         settings = load_settings(stage.config)
         with ExitStack() as stack:
             assembly = stack.enter_context(open_desk(settings, applier=False))
