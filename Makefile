@@ -1,5 +1,5 @@
 # The first call makes the environment by itself, with or without uv on the machine.
-.PHONY: demo test lint bench fidelity faults serve mcpb
+.PHONY: demo test lint bench fidelity faults serve mcpb conformance hostile
 
 export UV_PYTHON_DOWNLOADS := never
 PY := .venv/bin/python
@@ -40,3 +40,11 @@ mcpb: .venv/.ready
 	rm -rf dist/mcpb && $(PY) -m mcp_server.bundle dist/mcpb
 	$(MCPB) validate dist/mcpb/manifest.json
 	$(MCPB) pack dist/mcpb dist/shadowdesk.mcpb
+
+# The official MCP suite against our governance, and the inspector against our tools; both come from npm.
+conformance: .venv/.ready
+	$(PY) -m tests.conformance
+
+# Hostile arguments to every tool, page and command, and a thousand calls at once; nothing may change by them.
+hostile: .venv/.ready
+	$(PY) -m tests.hostile

@@ -22,12 +22,14 @@ from mcp_server.desk import Desk
 from mcp_server.dry_runs import DryRunSettings
 from mcp_server.errors import ConfigurationInvalid
 from mcp_server.governed import Governor
+from mcp_server.limits import CallRate
 from mcp_server.permissions import Permissions
 from mcp_server.policy import Policy
 from mcp_server.production import Production, ProductionSettings
 from mcp_server.settings import Settings
 from mcp_server.shadows import Shadows, ShadowSettings, reaching
 from shadow.embedded import open_control
+from shadow.replay import ReplayLimits
 from shadow.sandbox import Sandbox, SandboxLimits
 from shadow.sandbox_server import SandboxServer, open_server
 from shadow.statement import GateLimits
@@ -104,11 +106,17 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
             permissions=permissions,
             policy=Policy.of(settings),
             confirmation_ttl_s=settings.pages.confirmation_ttl_s,
+            replay_limits=replay_limits(settings),
         )
         yield Assembly(
             settings=settings,
             desk=desk,
-            governor=Governor(SealedTrail(audit, checkpoints), permissions, desk.request_of),
+            governor=Governor(
+                SealedTrail(audit, checkpoints),
+                permissions,
+                desk.request_of,
+                rate=CallRate(settings.limits.calls_per_minute),
+            ),
             control=control,
             audit=audit,
             checkpoints=checkpoints,
@@ -136,6 +144,16 @@ def sandbox_limits(settings: Settings) -> SandboxLimits:
         ttl_s=settings.sandbox.ttl_s,
         max_shadows=settings.sandbox.max_shadows,
         statement_timeout_s=settings.sandbox.statement_timeout_s,
+        lock_timeout_s=settings.limits.lock_timeout_s,
+        idle_timeout_s=settings.limits.idle_timeout_s,
+    )
+
+
+def replay_limits(settings: Settings) -> ReplayLimits:
+    """How long a replay may wait on production."""
+    limits = settings.limits
+    return ReplayLimits(
+        lock_timeout_s=limits.replay_lock_timeout_s, statement_timeout_s=limits.replay_statement_timeout_s
     )
 
 
@@ -154,6 +172,9 @@ def _dry_runs(settings: Settings) -> DryRunSettings:
         gate_limits=GateLimits(max_bytes=settings.gate.max_bytes),
         max_rows_changed=settings.gate.max_rows_changed,
         ttl_s=settings.sandbox.ttl_s,
+        open_dry_runs=settings.limits.open_dry_runs,
+        returned_bytes=settings.limits.returned_kb << 10,
+        max_shadow_bytes=settings.sandbox.max_shadow_mb << 20,
     )
 
 

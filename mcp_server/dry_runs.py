@@ -17,6 +17,7 @@ from mcp_server.control.store import ControlStore
 from mcp_server.errors import NotFound, WrongState
 from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
+from mcp_server.limits import check_open, shadow_too_large
 from mcp_server.masking import Masking
 from mcp_server.permissions import Permissions
 from mcp_server.production import Production, surface_tables
@@ -44,13 +45,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class DryRunSettings:
-    """Limits and measures; times in seconds."""
+    """Limits and measures; times in seconds, `max_shadow_bytes` is what a shadow may have grown to after a step."""
 
     measures: tuple[Measure, ...] = ()
     allow_functions: frozenset[str] = frozenset()
     gate_limits: GateLimits = field(default_factory=GateLimits)
     max_rows_changed: int = 200_000
     ttl_s: int = 7200
+    open_dry_runs: int = 1_000
+    returned_bytes: int = 1 << 20
+    max_shadow_bytes: int = 2 << 30
 
 
 class DryRuns:
@@ -71,8 +75,6 @@ class DryRuns:
         self.control = control
         self.scope = Scope(permissions, production)
         self.masking = Masking(permissions, control)
-
-    # ------------------------------------------------------------------------------------------------ looking
 
     def find_tenant(self, caller: Caller, text: str, limit: int = 10) -> list[TenantHit]:
         """Tenants by key or by a part of their label, of those the caller's role may see."""
@@ -102,7 +104,8 @@ class DryRuns:
     def start_dry_run(
         self, caller: Caller, tenant: str, request: str, purpose: str, progress: Progress | None = None
     ) -> DryRunView:
-        """Clones the tenant (rows on first need) into a shadow. Raises TenantNotFound, QuotaExceeded."""
+        """Clones the tenant (rows on first need) into a shadow. Raises TenantNotFound, LimitReached, QuotaExceeded."""
+        check_open(self.control.open_dry_runs(caller.name), self.settings.open_dry_runs)
         hit = self.production.tenant(tenant)
         self.scope.require_tenant(caller, hit.key)
         self.masking.check(self.production.fence)
@@ -132,7 +135,7 @@ class DryRuns:
             gated = gate(sql, tuple(params), self.surface(shadow), query=True, limits=self.settings.gate_limits)
             self.scope.set_timeout(caller, shadow)
             schemas = partial(self.masking.of(caller, dry_run_id).schemas, shadow, gated)
-            ran = run_query(shadow, gated, limit, schemas)
+            ran = run_query(shadow, gated, limit, schemas, self.settings.returned_bytes)
             return replace(query_result(ran.rows), notes=shadow.news())
 
         return self.on_shadow(dry_run, work)
@@ -175,7 +178,11 @@ class DryRuns:
         return masks.step(self.on_shadow(dry_run, work))
 
     def _kept_or_undone(self, caller: Caller, shadow: Shadow, gated: GatedStatement, step: int) -> Diff:
-        """The step's diff; a step that changed more rows than the caller's may is taken back."""
+        """The step's diff; one that changed more rows, or left a larger shadow, than it may is taken back."""
+        most = self.settings.max_shadow_bytes
+        if (size := shadow.size()) > most:
+            shadow.undo_to(step - 1)
+            raise shadow_too_large(size, most)
         diff = self._step_diff(shadow, step, gated.set_columns, 0, 50)
         try:
             self.scope.require_rows(caller, diff.total_rows, self.settings.max_rows_changed)

@@ -16,6 +16,7 @@ from audit.event import AuditEvent
 from differ.model import Diff
 from mcp_server.errors import EXPLAINED, NotFound, PermissionDenied, WrongState
 from mcp_server.identity import Caller
+from mcp_server.limits import CallRate
 from mcp_server.permissions import PERMISSION_OF, Permissions
 from mcp_server.views import DryRunView, ProposalView, ReceiptView, StepResult
 
@@ -51,12 +52,17 @@ class Governor:
         permissions: Permissions,
         request_of: Callable[[str], str | None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        rate: CallRate | None = None,
     ) -> None:
-        """`request_of` gives the rep's words behind a dry run or proposal by its id; NotFound for no such id."""
+        """`request_of` gives the rep's words behind a dry run or proposal by its id; NotFound for no such id.
+
+        `rate` counts each person's calls; without one they are not counted.
+        """
         self._audit = audit
         self.permissions = permissions
         self._request_of = request_of
         self._now = now
+        self._rate = rate
 
     def run(self, caller: Caller, verb: str, arguments: Mapping[str, Any], act: Callable[[], T]) -> T:
         """`call` for a verb of the built-in surface: its permission is looked up. KeyError for an unknown verb."""
@@ -65,15 +71,21 @@ class Governor:
     def call(self, caller: Caller, tool: str, permission: str, arguments: Mapping[str, Any], act: Callable[[], T]) -> T:
         """Runs `act` between its two audit events and returns what it returned.
 
-        Raises PermissionDenied and AuditUnavailable before anything ran, else whatever `act` raised. When the act
-        succeeded and its outcome cannot be written, AuditUnavailable says so: the caller must look what was done.
+        Raises PermissionDenied, LimitReached and AuditUnavailable before anything ran, else whatever `act` raised. When
+        the act succeeded and its outcome cannot be written, AuditUnavailable says so: the caller must look what was
+        done.
         """
         decision = self.permissions.decide(caller.role, permission)
         intent, started = self._intent(caller, tool, arguments), time.monotonic()
         if not decision.allowed:
             self._outcome(intent, started, "denied", message=decision.reason)
             raise PermissionDenied(decision.reason, "Nothing ran.", "Ask the operator, or a colleague who may.")
-        return self._acted(intent, started, act)
+        return self._acted(intent, started, lambda: self._counted(caller, act))
+
+    def _counted(self, caller: Caller, act: Callable[[], T]) -> T:
+        if self._rate is not None:
+            self._rate.take(caller.name)
+        return act()
 
     def by_itself(self, tool: str, arguments: Mapping[str, Any], act: Callable[[], T]) -> T:
         """What the server does without being asked (housekeeping), between its two audit events as everything else."""

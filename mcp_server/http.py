@@ -52,7 +52,10 @@ def http_app(settings: Settings, *, server: GovernedServer | None, pages: ASGIAp
         )
     mcp = (
         server.streamable_http_app(
-            streamable_http_path=MCP_PATH, stateless_http=True, transport_security=transport_security(settings)
+            streamable_http_path=MCP_PATH,
+            stateless_http=True,
+            max_request_body_size=settings.limits.request_kb << 10,
+            transport_security=transport_security(settings),
         )
         if server is not None
         else None

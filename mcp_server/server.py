@@ -26,6 +26,7 @@ from mcp_server.documents import add_documents
 from mcp_server.errors import EXPLAINED, PermissionDenied
 from mcp_server.governed import Governor
 from mcp_server.identity import Caller, CallerSource, mcp_resource
+from mcp_server.limits import LimitReached, check_arguments
 from mcp_server.settings import Settings
 from mcp_server.tools.registry import Registry, load_registry
 from mcp_server.tools.spec import Progress, Session, ToolSpec, problems
@@ -88,6 +89,7 @@ class GovernedServer(MCPServer[Any]):
         self._source = source
         self._registry = registry
         self._turns = Turns()
+        self._limits = settings.limits
         super().__init__(
             "shadowdesk",
             title="ShadowDesk",
@@ -138,7 +140,12 @@ class GovernedServer(MCPServer[Any]):
             self._governor.record(caller, name, arguments, "unknown_tool")
             return refusal(unknown)
         try:
+            check_arguments(arguments, self._limits)
             given = tool.parse(arguments)
+        except LimitReached as error:
+            # What was too large is not kept either.
+            self._governor.record(caller, name, {}, f"refused:{type(error).__name__}", str(error))
+            raise
         except ValidationError as error:
             return self._unreadable(caller, tool, arguments, error, unknown)
         session = Session(desk=self._desk, caller=caller, base_url=self._pages.base_url, progress=progress)

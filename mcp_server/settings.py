@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from differ.measures import Measure
 from mcp_server.errors import ConfigurationInvalid
+from mcp_server.limits import LimitsSection
 from mcp_server.settings_lines import line_of
 from mcp_server.settings_sections import (
     ControlSection,
@@ -89,6 +90,7 @@ class Settings(BaseSettings):
     measures: Mapping[str, MeasureSection] = {}
     gate: GateSection = GateSection()
     masking: MaskingSection = MaskingSection()
+    limits: LimitsSection = LimitsSection()
     roles: Mapping[str, RoleSection] = DEFAULT_ROLES
     people: Mapping[str, PersonSection] = {}
     oauth: OAuthSection | None = None

@@ -25,6 +25,8 @@ _OTHER = re.compile(
     r"^permission denied (?:for|to) ((?:function|procedure|sequence|schema|foreign \w+|set parameter) .+)$"
 )
 _ATTEMPTS = 12
+#: Rows read from a cursor at a time.
+_FETCHED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +128,13 @@ def run_step(shadow: Shadow, gated: GatedStatement, step: int) -> Ran:
 
 
 def run_query(
-    shadow: Shadow, gated: GatedStatement, limit: int, schemas: Callable[[], Mapping[str, str]] | None = None
+    shadow: Shadow,
+    gated: GatedStatement,
+    limit: int,
+    schemas: Callable[[], Mapping[str, str]] | None = None,
+    max_bytes: int = 1 << 20,
 ) -> Ran:
-    """Reads from the shadow through its surface; a cursor stops at `limit` rows, nothing is kept.
+    """Reads from the shadow through its surface; a cursor stops at `limit` rows or the row that passes `max_bytes`.
 
     `schemas` is called when the tables are loaded and says where each one is read instead.
     """
@@ -138,12 +144,30 @@ def run_query(
 
     def attempt() -> tuple[int, Rows | None]:
         execute(shadow.role, b"DECLARE shadowdesk_query NO SCROLL CURSOR FOR " + text, gated.params)
-        count, rows = execute(shadow.role, f"FETCH FORWARD {limit + 1} FROM shadowdesk_query".encode(), (), limit)
+        rows = _fetched(shadow, limit, max_bytes)
         shadow.role.execute("CLOSE shadowdesk_query")
-        return count, rows
+        return len(rows.rows), rows
 
     row_count, rows = _in_transaction(shadow, attempt, loaded)
     return Ran(row_count=min(row_count, limit), rows=rows, loaded=tuple(loaded))
+
+
+def _fetched(shadow: Shadow, limit: int, max_bytes: int) -> Rows:
+    """At most `limit` rows, a few at a time, so that wide rows do not fill this process's memory."""
+    kept: list[tuple[str | None, ...]] = []
+    room = max_bytes
+    while True:
+        wanted = min(_FETCHED, limit + 1 - len(kept))
+        _, rows = execute(shadow.role, f"FETCH FORWARD {wanted} FROM shadowdesk_query".encode(), ())
+        if rows is None:
+            raise psycopg.InterfaceError("FETCH answered without rows")
+        for row in rows.rows:
+            room -= sum(len(cell.encode()) for cell in row if cell is not None)
+            if len(kept) == limit or room < 0:
+                return replace(rows, rows=tuple(kept), truncated=True)
+            kept.append(row)
+        if len(rows.rows) < wanted:
+            return replace(rows, rows=tuple(kept), truncated=False)
 
 
 def _in_transaction(

@@ -34,6 +34,8 @@ class SandboxLimits:
     linger_s: int = 1800
     max_shadows: int = 200
     statement_timeout_s: int = 10
+    lock_timeout_s: int = 5
+    idle_timeout_s: int = 60
     temp_file_limit_mb: int = 1024
 
 
@@ -225,8 +227,8 @@ class Sandbox:
         password = secrets.token_urlsafe(24)
         settings = {
             "statement_timeout": f"{self.limits.statement_timeout_s}s",
-            "lock_timeout": "5s",
-            "idle_in_transaction_session_timeout": "60s",
+            "lock_timeout": f"{self.limits.lock_timeout_s}s",
+            "idle_in_transaction_session_timeout": f"{self.limits.idle_timeout_s}s",
             "temp_file_limit": f"{self.limits.temp_file_limit_mb}MB",
             "work_mem": "16MB",
             "lc_messages": "C",

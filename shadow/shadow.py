@@ -321,6 +321,11 @@ class Shadow:
         ).fetchone()
         return int(row[0]) if row else 0
 
+    def size(self) -> int:
+        """Bytes that the shadow's database takes on disk."""
+        row = self.owner.execute("SELECT pg_database_size(current_database())").fetchone()
+        return int(row[0]) if row else 0
+
     def undo_to(self, step: int) -> None:
         """Puts the rows back as they were at the end of `step` and forgets what came after."""
         with self.owner.transaction():

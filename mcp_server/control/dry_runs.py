@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, insert, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, func, insert, select, update
 
 from audit.canonical import tagged, untagged
 from mcp_server.control.connections import transaction
@@ -49,6 +49,13 @@ class DryRunTable:
             query = query.where(DRY_RUNS.c.rep == rep)
         with transaction(self._engine) as connection:
             return [DryRun(**row) for row in connection.execute(query).mappings()]
+
+    def open_dry_runs(self, rep: str) -> int:
+        """How many of the rep's dry runs are open, proposed or escalated: each holds a shadow."""
+        held = DRY_RUNS.c.state.in_((DryRunState.OPEN, *_EDITABLE))
+        query = select(func.count()).where(DRY_RUNS.c.rep == rep, held, DRY_RUNS.c.expires_at > func.now())
+        with transaction(self._engine) as connection:
+            return int(connection.execute(query).scalar_one())
 
     def set_dry_run_state(
         self, dry_run_id: str, new: str, expected_old: str | tuple[str, ...], *, reason: str | None = None

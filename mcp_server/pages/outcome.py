@@ -16,6 +16,7 @@ from mcp_server.errors import (
     PermissionDenied,
     WrongState,
 )
+from mcp_server.limits import LimitReached
 from mcp_server.pages.site import RefusedRequest, Site
 from shadow.errors import (
     Diverged,
@@ -41,6 +42,7 @@ OUTCOMES: tuple[tuple[type[Exception], int, str], ...] = (
     (ReplayPostponed, 503, "Production is busy"),
     (OutcomeUnknown, 504, "The outcome is not known yet"),
     (ShadowExpired, 410, "The shadow is gone"),
+    (LimitReached, 429, "A limit was reached"),
     (QuotaExceeded, 429, "A limit was reached"),
     (SandboxUnavailable, 503, "The sandbox cannot be reached"),
     (AuditUnavailable, 503, "The audit log cannot be written"),

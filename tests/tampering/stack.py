@@ -51,6 +51,9 @@ class = "outside"
 [roles.rep]
 permissions = ["dry_run.*"]
 confirm = ["self"]
+[limits]
+calls_per_minute = 1000000
+open_dry_runs = 1000000
 [people.rep]
 role = "rep"
 [people.stranger]
