@@ -1,5 +1,5 @@
 # The first call makes the environment by itself, with or without uv on the machine.
-.PHONY: demo test lint bench fidelity faults serve mcpb conformance hostile
+.PHONY: demo test lint bench fidelity faults serve mcpb conformance hostile tampering fuzz
 
 export UV_PYTHON_DOWNLOADS := never
 PY := .venv/bin/python
@@ -48,3 +48,11 @@ conformance: .venv/.ready
 # Hostile arguments to every tool, page and command, and a thousand calls at once; nothing may change by them.
 hostile: .venv/.ready
 	$(PY) -m tests.hostile
+
+# The corpus of hostile and harmless statements on the whole stack, from MCP client to replay.
+tampering: .venv/.ready
+	$(PY) -m tests.tampering
+
+# A million mutated statements against the gate.
+fuzz: .venv/.ready
+	SHADOWDESK_MUTATIONS=1000000 $(PY) -m pytest -q -s tests/unit/test_gate_fuzz.py

@@ -23,6 +23,8 @@ _HIDDEN = frozenset({"Cf", "Cc", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
 _ODD_NUMBER = re.compile(r"_|^0[xXoObB]")
 _NAME_BYTES = 63
 _MAX_CHAIN = 60  # joins, or arms of a UNION: each one nests the tree a level deeper
+#: Tokens after which a long text's nesting is looked at: reading all the rest takes ten times as long.
+_FIRST_LOOK = 600
 _MAX_COPIES = 100_000  # the parser copies the source of SET (a, b, …) = source once per column
 
 _COMMENTS = frozenset({pg.SQL_COMMENT, pg.C_COMMENT})
@@ -137,6 +139,8 @@ def scan(raw: bytes, text: str, limits: GateLimits) -> tuple[Token, ...]:
         _check_spelling(found.token, piece)
         word = "" if found.token in _CONSTANTS else piece.decode("utf-8").upper()
         tokens.append(Token(found.start, found.end, found.token, word))
+        if len(tokens) == _FIRST_LOOK:
+            check_nesting(tuple(tokens), limits)
     if not tokens:
         raise refused("There is no statement in the text.", "Write one SELECT, INSERT, UPDATE, DELETE or MERGE.")
     return tuple(tokens)

@@ -9,13 +9,14 @@ from tests.benchmarks.branch import branches
 from tests.benchmarks.clone import clone_500k, dry_run_10k
 from tests.benchmarks.clone_memory import clone_memory
 from tests.benchmarks.effect import capture_100k, diff_100k, diff_of_ten, replay_rows, revert_10k
+from tests.benchmarks.gate import gate_p99
 from tests.benchmarks.governed import governed_call
 from tests.benchmarks.wide import wide
 
 
 def main() -> None:
     """Runs the benchmarks one after the other."""
-    results = []
+    results = [gate_p99()]
     with throw_away_folder("shadowdesk-bench-") as folder:
         with open_sandbox(folder / "postgres") as server:
             results.append(clone_500k(server))

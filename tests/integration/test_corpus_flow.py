@@ -9,16 +9,16 @@ import pytest
 from shadow.embedded import EmbeddedServer
 from shadow.errors import StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule
-from tests.corpus.surface import Entry, entries
 from tests.lifecycle import Lifecycle, installed
 from tests.postgres import MakeDatabase
+from tests.tampering.surface import Entry, entries
 
 RULES = FenceRules(
     root="tenants",
     label="name",
     tables={"tenants": TableRule(surface=False), "app_secrets": TableRule(fence_class="outside")},
 )
-APP = (Path(__file__).parents[1] / "corpus" / "app.sql").read_text()
+APP = (Path(__file__).parents[1] / "tampering" / "app.sql").read_text()
 BENIGN = [entry for entry in entries() if entry.expected == "allowed"]
 #: PostgreSQL itself stands in the way (corpus: known_limit); each must be a clear error.
 KNOWN_LIMITS = {"benign-37": "parent and child in one statement fail the view's check option"}

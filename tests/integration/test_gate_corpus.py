@@ -6,7 +6,7 @@ import pytest
 
 from shadow.errors import StatementRefused
 from shadow.gate import gate
-from tests.corpus.surface import Entry, entries, surface
+from tests.tampering.surface import Entry, entries, surface
 
 SURFACE = surface()
 ENTRIES = list(entries())

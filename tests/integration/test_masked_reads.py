@@ -13,8 +13,8 @@ from psycopg import sql
 from shadow.errors import StatementRefused
 from shadow.gate import gate
 from shadow.gate_masks import refuse_masked_reads
-from tests.corpus.surface import FOLDER, entries, surface
 from tests.postgres import MakeDatabase
+from tests.tampering.surface import FOLDER, entries, surface
 
 SURFACE = surface()
 MASKED = {"contracts": {"customer", "meta", "code"}, "line_items": {"price"}, "invoices": {"ext_ref"}}

@@ -1,4 +1,1 @@
-"""Hostile and benign statements through the whole stack: MCP client, gate, shadow, proposal, confirmation, replay.
-
-`python -m tests.tampering FILE [--json OUT]` runs any file of the corpus' form (`tests/corpus/README.md`).
-"""
+"""Hostile and harmless statements, and what holds after each of them: the corpus, the runner and its tests."""

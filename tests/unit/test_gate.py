@@ -7,7 +7,7 @@ import pytest
 from shadow.errors import StatementRefused
 from shadow.gate import gate
 from shadow.statement import GateLimits
-from tests.corpus.surface import surface
+from tests.tampering.surface import surface
 
 SURFACE = surface()
 

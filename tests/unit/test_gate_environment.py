@@ -6,7 +6,7 @@ import pytest
 
 from shadow.errors import StatementRefused
 from shadow.gate_names import check_function
-from tests.corpus.surface import functions, surface
+from tests.tampering.surface import functions, surface
 
 SENSING = re.compile(
     r"^(pg_|has_|current_|session_|system_|inet_(client|server)_|txid_|to_reg|lo_|set_config|getdatabase|version$|"

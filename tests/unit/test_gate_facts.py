@@ -11,7 +11,7 @@ from shadow.gate import gate
 from shadow.gate_reading import Reading
 from shadow.gate_text import scan
 from shadow.statement import GatedStatement, GateLimits, render
-from tests.corpus.surface import surface
+from tests.tampering.surface import surface
 
 SURFACE = surface()
 SCHEMAS = {name: "fence_y" for name in SURFACE.tables}

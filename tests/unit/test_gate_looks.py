@@ -3,7 +3,7 @@
 import pytest
 
 from shadow.gate import gate
-from tests.corpus.surface import surface
+from tests.tampering.surface import surface
 
 
 def looks(text: str, params: tuple[str | None, ...] = (), *, query: bool = False) -> dict[str, str]:

@@ -1,0 +1,80 @@
+"""The walls are several: with any one of them switched off, nothing still reaches another tenant's rows."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+import shadow.fence_views
+import shadow.gate_writes
+import shadow.replay
+import shadow.shadow
+from shadow.embedded import EmbeddedServer
+from shadow.predicate import view_statements
+from tests.tampering.checks import CHECKS
+from tests.tampering.corpus import STATEMENTS, Entry, read_entries
+from tests.tampering.run import player_on
+
+#: Entries that write towards other tenants; the gate lets the first kind through, the second kind only without it.
+HOPS = [e for e in read_entries(STATEMENTS) if e.category == "tenant_hop" and e.expected == "contained"]
+CONFLICTS = [e for e in read_entries(STATEMENTS) if e.category == "on_conflict" and not e.compared]
+
+
+def _views_without(words: str) -> Callable[..., list[sql.SQL]]:
+    """The generator of views, with these words cut out of what it makes."""
+
+    def made(*given: Any, **named: Any) -> list[sql.SQL]:
+        texts = [statement.as_string(None) for statement in view_statements(*given, **named)]
+        cut = [text.replace(words, "") for text in texts]
+        assert any(words in text for text in texts) or "line" not in str(given[2].table.name)
+        return [sql.SQL(text) for text in cut]
+
+    return made
+
+
+def _nothing(*_: object, **__: object) -> list[Any]:
+    return []
+
+
+#: Wall → (module, name, what stands there instead).
+WALLS: Mapping[str, tuple[tuple[Any, str, Any], ...]] = {
+    "check option": tuple(
+        (module, "view_statements", _views_without(" WITH CASCADED CHECK OPTION"))
+        for module in (shadow.fence_views, shadow.shadow)
+    ),
+    "security barrier": tuple(
+        (module, "view_statements", _views_without(" WITH (security_barrier = true)"))
+        for module in (shadow.fence_views, shadow.shadow)
+    ),
+    "drift comparison": ((shadow.replay, "drift", _nothing),),
+    "row comparison": ((shadow.replay, "divergence", _nothing),),
+    "gate's rules for writing": (
+        (shadow.gate_writes, "_check_conflict", lambda *_: None),
+        (shadow.gate_writes, "_keeps_tenant", lambda *_: True),
+    ),
+}
+
+
+@pytest.mark.parametrize("wall", WALLS)
+def test_without_one_wall_no_other_tenant_is_written(
+    wall: str,
+    monkeypatch: pytest.MonkeyPatch,
+    production_server: EmbeddedServer,
+    postgres_server: EmbeddedServer,
+    tmp_path: Path,
+) -> None:
+    for module, name, instead in WALLS[wall]:
+        assert hasattr(module, name)
+        monkeypatch.setattr(module, name, instead)
+    entries: list[Entry] = [*HOPS, *CONFLICTS] if wall.startswith("gate") else HOPS
+    assert len(entries) >= 8
+    ran = 0
+    with player_on(production_server, postgres_server, tmp_path) as player:
+        for entry in entries:
+            played = player.play(entry)
+            ran += any(answer.ran for side in played.sides for answer in side.answers)
+            assert CHECKS["other_tenants_unchanged"](played), entry.id
+            assert CHECKS["no_cross_tenant_reference"](played), entry.id
+    assert ran > (len(HOPS) if wall.startswith("gate") else 7)
