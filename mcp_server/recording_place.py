@@ -80,6 +80,7 @@ def recorded_place(
             reader_url=url, rules=rules_from_json(document["fence"]), search_path=tuple(document["search_path"])
         )
         production = Production(settings)
+        stack.callback(production.close)
         if not trusted:
             _refuse_expressions(url, document, production.fence())
         sandbox = Sandbox(server.owner_url, SandboxLimits())

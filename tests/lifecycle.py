@@ -88,7 +88,11 @@ class Lifecycle:
             ShadowSettings(pool=0),
         )
         self.shadow: Shadow
-        self.shadow, self.mirror = self.shadows.start(self.tenant)
+        try:
+            self.shadow, self.mirror = self.shadows.start(self.tenant)
+        except BaseException:
+            self.shadows.close()
+            raise
         self.shadows.keep("test", self.shadow)
 
     def close(self) -> None:

@@ -71,6 +71,7 @@ def test_the_init_scripts_make_a_production_that_the_doctor_finds_in_order(
     assert {n: t.fence_class for n, t in production.fence().tables.items()} == {
         "customers": "root", "contracts": "direct", "invoices": "reached",
     }  # fmt: skip
+    production.close()
 
 
 def test_the_sandboxes_script_closes_its_databases_to_the_shadows_roles(database: MakeDatabase) -> None:
