@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from mcp_server.desk import Desk
+from mcp_server.errors import WrongState
 from mcp_server.governed import Governor
 from shadow.errors import OutcomeUnknown, ReplayPostponed
 
@@ -27,7 +28,8 @@ def reconcile_unknown(desk: Desk, governor: Governor) -> list[str]:
             if proposal is None or proposal.state not in _WITHOUT_ANSWER:
                 continue
             with suppress(OutcomeUnknown):
-                with suppress(ReplayPostponed):  # settled as well: production never committed it
+                # settled as well: production never committed it, or another replica was faster
+                with suppress(ReplayPostponed, WrongState):
                     governor.by_itself("reconcile", {"proposal_id": proposal.id}, partial(desk.reconcile, proposal.id))
                 settled.append(proposal.id)
     return settled

@@ -32,8 +32,8 @@ MOST = 1_000
 def note_looks(shadow: Shadow, looks: Sequence[Look], step: int | None) -> None:
     """Notes the keys of the rows that a step (None: a query) is about to look at; its tables are loaded.
 
-    The conditions run as the shadow's role. One that fails by itself (it was guarded by another one, left out here)
-    counts as none.
+    The conditions run as the shadow's role. One that fails by itself (it was guarded by another one, left out here) or
+    takes too long counts as none. Raises psycopg.OperationalError when the shadow is gone.
     """
     for look in looks:
         table = shadow.fence.tables[look.table].table
@@ -52,8 +52,8 @@ def _keys(shadow: Shadow, look: Look, table: Table) -> list[list[str]]:
         try:
             with shadow.role.transaction():
                 rows = shadow.role.execute(query).fetchall()
-        except (psycopg.DataError, psycopg.errors.ProgrammingError):
-            continue
+        except (psycopg.DataError, psycopg.ProgrammingError, psycopg.errors.QueryCanceled):
+            continue  # the statement itself meets the same end next, and says so in words
         return [list(row) for row in rows]
     return []
 

@@ -110,7 +110,7 @@ def run_step(shadow: Shadow, gated: GatedStatement, step: int) -> Ran:
     text = render(gated, dict.fromkeys(gated.reads | gated.writes, shadow.surface))
     loaded = list(shadow.ensure(needs(shadow, gated)))
     _reserve_for(shadow, gated)
-    note_looks(shadow, gated.looks, step)
+    _look(shadow, gated, step)
 
     def attempt() -> tuple[int, Rows | None]:
         clocks = clock_texts(shadow.role, shadow.clock_types)
@@ -139,7 +139,7 @@ def run_query(
     `schemas` is called when the tables are loaded and says where each one is read instead.
     """
     loaded = list(shadow.ensure(needs(shadow, gated)))
-    note_looks(shadow, gated.looks, None)
+    _look(shadow, gated, None)
     text = render(gated, schemas() if schemas else dict.fromkeys(gated.reads, shadow.surface))
 
     def attempt() -> tuple[int, Rows | None]:
@@ -168,6 +168,14 @@ def _fetched(shadow: Shadow, limit: int, max_bytes: int) -> Rows:
             kept.append(row)
         if len(rows.rows) < wanted:
             return replace(rows, rows=tuple(kept), truncated=False)
+
+
+def _look(shadow: Shadow, gated: GatedStatement, step: int | None) -> None:
+    """Notes what the statement looks at, before it runs. Raises ShadowExpired when the shadow is gone."""
+    try:
+        note_looks(shadow, gated.looks, step)
+    except psycopg.Error as error:
+        raise failed(shadow, error) from None
 
 
 def _in_transaction(

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from shadow.embedded import EmbeddedServer
-from shadow.errors import Drifted
+from shadow.errors import Drifted, ShadowExpired, StatementFailed
 from shadow.fence import FenceRules, TableRule
 from shadow.replay import Receipt, ReplayLimits
 from tests.lifecycle import Lifecycle, installed
@@ -113,3 +113,23 @@ def test_a_condition_that_fails_by_itself_counts_as_none(fix: Fix) -> None:
     assert fix.apply("UPDATE contracts SET note = 'other' WHERE id = 2").notes == (
         "1 row you looked at changed since: contracts (2).",
     )
+
+
+def test_a_condition_that_takes_too_long_is_told_as_the_statements_own_end(fix: Fix) -> None:
+    slow = "SELECT id FROM contracts WHERE regexp_replace(repeat(note, 9999), 'n', 'm', 'g') ~ 'x'"
+    fix.life.query("SELECT id FROM contracts WHERE id = 2")
+    fix.life.shadow.role.execute("SET statement_timeout = '3ms'")
+    with pytest.raises(StatementFailed, match="longer than a statement may"):
+        fix.life.query(slow)
+    fix.life.shadow.role.execute("RESET statement_timeout")
+    assert fix.life.query("SELECT id FROM contracts WHERE id = 2").row_count == 1
+
+
+def test_a_shadow_that_goes_away_meanwhile_is_said_to_be_gone(fix: Fix) -> None:
+    fix.life.query("SELECT id FROM contracts WHERE id = 2")
+    with psycopg.connect(fix.life.sandbox_server.owner_url, autocommit=True) as conn:
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (fix.life.shadow.surface,)
+        )
+    with pytest.raises(ShadowExpired):
+        fix.life.query("SELECT id FROM contracts WHERE id = 4")
