@@ -29,24 +29,26 @@ _NOTE = (
 MOST = 1_000
 
 
-def note_looks(shadow: Shadow, looks: Sequence[Look], step: int | None) -> None:
+def note_looks(shadow: Shadow, looks: Sequence[Look], step: int | None, schema_of: Mapping[str, str]) -> None:
     """Notes the keys of the rows that a step (None: a query) is about to look at; its tables are loaded.
+
+    Each table is asked where the statement finds it: a masked column is masked for its conditions here too.
 
     The conditions run as the shadow's role. One that fails by itself (it was guarded by another one, left out here) or
     takes too long counts as none. Raises psycopg.OperationalError when the shadow is gone.
     """
     for look in looks:
         table = shadow.fence.tables[look.table].table
-        keys = _keys(shadow, look, table)
+        keys = _keys(shadow, look, table, schema_of[look.table])
         if keys:
             shadow.owner.execute(_NOTE, (look.table, step, json.dumps(keys)))
 
 
-def _keys(shadow: Shadow, look: Look, table: Table) -> list[list[str]]:
+def _keys(shadow: Shadow, look: Look, table: Table, schema: str) -> list[list[str]]:
     for condition in dict.fromkeys((look.condition, "")):
         query = sql.SQL("SELECT {} FROM {} AS {}{} LIMIT {}").format(
             sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(look.alias, name)) for name in table.key),
-            sql.Identifier(shadow.surface, look.table), sql.Identifier(look.alias),
+            sql.Identifier(schema, look.table), sql.Identifier(look.alias),
             sql.SQL(f" WHERE {condition}" if condition else ""), MOST,
         )  # fmt: skip
         try:

@@ -107,10 +107,11 @@ def run_step(shadow: Shadow, gated: GatedStatement, step: int) -> Ran:
 
     Raises StatementFailed (rolled back, nothing kept) or StatementRefused (a table outside the fence).
     """
-    text = render(gated, dict.fromkeys(gated.reads | gated.writes, shadow.surface))
+    schema_of = dict.fromkeys(gated.reads | gated.writes, shadow.surface)
+    text = render(gated, schema_of)
     loaded = list(shadow.ensure(needs(shadow, gated)))
     _reserve_for(shadow, gated)
-    _look(shadow, gated, step)
+    _look(shadow, gated, step, schema_of)
 
     def attempt() -> tuple[int, Rows | None]:
         clocks = clock_texts(shadow.role, shadow.clock_types)
@@ -139,8 +140,9 @@ def run_query(
     `schemas` is called when the tables are loaded and says where each one is read instead.
     """
     loaded = list(shadow.ensure(needs(shadow, gated)))
-    _look(shadow, gated, None)
-    text = render(gated, schemas() if schemas else dict.fromkeys(gated.reads, shadow.surface))
+    schema_of = schemas() if schemas else dict.fromkeys(gated.reads, shadow.surface)
+    text = render(gated, schema_of)
+    _look(shadow, gated, None, schema_of)
 
     def attempt() -> tuple[int, Rows | None]:
         execute(shadow.role, b"DECLARE shadowdesk_query NO SCROLL CURSOR FOR " + text, gated.params)
@@ -170,10 +172,10 @@ def _fetched(shadow: Shadow, limit: int, max_bytes: int) -> Rows:
             return replace(rows, rows=tuple(kept), truncated=False)
 
 
-def _look(shadow: Shadow, gated: GatedStatement, step: int | None) -> None:
+def _look(shadow: Shadow, gated: GatedStatement, step: int | None, schema_of: Mapping[str, str]) -> None:
     """Notes what the statement looks at, before it runs. Raises ShadowExpired when the shadow is gone."""
     try:
-        note_looks(shadow, gated.looks, step)
+        note_looks(shadow, gated.looks, step, schema_of)
     except psycopg.Error as error:
         raise failed(shadow, error) from None
 

@@ -273,3 +273,20 @@ async def test_an_inverse_puts_values_back_and_shows_masks(stage: Stage) -> None
         rep.confirm(f"/review/{inverse['id']}", 1)
     rep.close()
     assert stage.production(look) == before, "the value itself is back, not its mask"
+
+
+@pytest.mark.anyio
+async def test_what_a_query_looked_at_is_asked_of_masks_as_well(stage: Stage) -> None:
+    """A condition that only the values meet looked at nothing: freshness must not answer it either."""
+    async with listening(stage) as (listener, dry_run_id):
+        assert await listener.column(dry_run_id, "SELECT id FROM signatories WHERE email LIKE '%@%'") == []
+        good, why, _ = await listener.call(
+            "run_statement", dry_run_id=dry_run_id, reason="a change elsewhere",
+            sql="UPDATE accounts SET name = name || '!' WHERE id = (SELECT min(id) FROM accounts)",
+        )  # fmt: skip
+        assert good, why
+        good, why, made = await listener.call("propose", dry_run_id=dry_run_id)
+        assert good, why
+        stage.change_production(f"UPDATE signatories SET office = office || '.' WHERE tenant_id = {TENANT}")
+        _, _, status = await listener.call("proposal_status", proposal_id=made["id"])
+        assert status["freshness"] == []
