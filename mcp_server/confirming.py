@@ -148,7 +148,7 @@ class Confirming:
         frozen = self.frozen(fence, proposal, person.name)
         try:
             limits = replace(self._limits, stale_blocks=self._policy.stale_blocks)
-            return replay(session, fence, frozen, limits)
+            return replay(session, fence, frozen, limits, production.fingerprint)
         except psycopg.DatabaseError as error:
             # No connection, or libpq's own words for a lost one; in COMMIT it would have been OutcomeUnknown.
             if not isinstance(error, psycopg.OperationalError) and type(error) is not psycopg.DatabaseError:

@@ -68,6 +68,7 @@ class Production:
             conn, self._kept = self._kept, None
         if conn is None or not _answers(conn):
             conn = self.reader()
+            conn.prepare_threshold = 2  # the schema version is asked with every call, in our own words
         try:
             yield conn
         except BaseException:
@@ -84,6 +85,11 @@ class Production:
             conn, self._kept = self._kept, None
         if conn is not None:
             conn.close()
+
+    def fingerprint(self) -> str:
+        """The present schema version."""
+        with self.reading() as conn:
+            return read_fingerprint(conn, self.settings.search_path)
 
     def fence(self) -> Fence:
         """The fence of production's present schema version. Raises ConfigurationInvalid when the rules do not fit."""

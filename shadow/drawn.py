@@ -6,7 +6,6 @@ is refused: nobody could say what production would get.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg import sql
 
@@ -143,12 +142,3 @@ def _unforeseen(table: str, column: str, *, by_statement: bool) -> StatementFail
 def forget_drawn(shadow: Shadow) -> None:
     """Before a rehearsal: nothing is known to be drawn."""
     shadow.owner.execute("UPDATE shadowdesk.watched SET drawn = '{}', walls = '{}'")
-
-
-def wall_texts(conn: Any, types: Mapping[str, str]) -> dict[str, str]:
-    """The wall clock now, as Postgres writes it in each column type; `types` as for `clock_texts`."""
-    if not types:
-        return {}
-    cells = sql.SQL(", ").join(sql.SQL("clock_timestamp()::{}::text").format(sql.SQL(t)) for t in types.values())
-    row = conn.execute(sql.SQL("SELECT {}").format(cells)).fetchone()
-    return dict(zip(types, row or (), strict=True))

@@ -5,7 +5,7 @@ the confirmed rows and holds a receipt, or the transaction is rolled back.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,19 +14,18 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from shadow.catalog import read_fingerprint
 from shadow.counters import Counters, difference, read_counters
-from shadow.drawn import wall_texts
 from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, ShadowError
 from shadow.fence import Fence
 from shadow.fence_views import drop_fence_schema, make_fence_schema
 from shadow.freshness import Looked, stale, stale_sentence
 from shadow.rehearsal import Recorded
-from shadow.replay_rows import Mismatch, TouchedRow, by_key, divergence, drift, written_here
-from shadow.run import clock_texts, execute
+from shadow.replay_rows import Mismatch, TouchedRow, by_key, divergence, drift
+from shadow.run import execute
 from shadow.session import connect
 from shadow.sql import block
 from shadow.statement import render
+from shadow.trace import answers, read_trace
 
 _RETRIES = 5
 
@@ -83,18 +82,27 @@ def open_session(applier_url: str, search_path: Sequence[str], proposal_id: str)
     name (`still_running`) knows that its process is gone, or cut off from production. Production itself ends the
     session of a host that vanished. psycopg.OperationalError when production cannot be reached.
     """
-    conn = connect(applier_url, search_path, application=_session_name(proposal_id))
-    conn.execute("SELECT set_config('idle_session_timeout', '60s', false)")
-    return conn
+    ends = {"idle_session_timeout": "60s"}
+    return connect(applier_url, search_path, application=_session_name(proposal_id), more=ends)
 
 
 def _session_name(proposal_id: str) -> str:
     return f"shadowdesk replay {proposal_id}"[:63]
 
 
-def replay(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: ReplayLimits) -> Receipt:
+def replay(
+    conn: psycopg.Connection[Any],
+    fence: Fence,
+    frozen: Frozen,
+    limits: ReplayLimits,
+    definitions: Callable[[], str],
+) -> Receipt:
     """Replays once, in a session of `open_session`; a second call for the same proposal returns the first receipt and
     runs nothing.
+
+    `definitions` reads the catalog's fingerprint (`shadow.catalog.read_fingerprint`) in another session. It is called
+    when the statements have run: their locks on tables last until COMMIT, so what it sees is what they ran with. Asked
+    inside the transaction, the catalog would be that of its snapshot, which Postgres does not execute by.
 
     Raises Drifted, Diverged or ReplayPostponed (all rolled back), or OutcomeUnknown when the connection broke in
     COMMIT: `find_receipt` then answers.
@@ -102,7 +110,7 @@ def replay(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: 
     try:
         for attempt in range(_RETRIES):
             try:
-                return _once(conn, fence, frozen, limits, first=attempt == 0)
+                return _once(conn, fence, frozen, limits, definitions, first=attempt == 0)
             except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
                 conn.execute("ROLLBACK")
         raise _postponed("other writers kept changing the same rows")
@@ -114,25 +122,33 @@ def replay(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: 
 
 #: A COMMIT that is answered must survive a crash of production; a host of ours that vanished must hold no lock.
 #: A policy that hides rows from the applier must be an error: an UPDATE would silently find fewer rows.
+#: One call to the server up to the receipt, which is the first write.
 _BEGIN = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ;"
     " SELECT set_config('lock_timeout', {}, true), set_config('statement_timeout', {}, true),"
     " set_config('synchronous_commit',"
     " regexp_replace(current_setting('synchronous_commit'), '^(off|local)$', 'on'), true),"
-    " set_config('idle_in_transaction_session_timeout', '30s', true), set_config('row_security', 'off', true)"
+    " set_config('idle_in_transaction_session_timeout', '30s', true), set_config('row_security', 'off', true);"
 )
 
 
-def _once(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: ReplayLimits, *, first: bool) -> Receipt:
-    timeouts = (f"{int(limits.lock_timeout_s * 1000)}ms", f"{int(limits.statement_timeout_s * 1000)}ms")
-    conn.execute(sql.SQL(_BEGIN).format(*timeouts))
+def _once(
+    conn: psycopg.Connection[Any],
+    fence: Fence,
+    frozen: Frozen,
+    limits: ReplayLimits,
+    definitions: Callable[[], str],
+    *,
+    first: bool,
+) -> Receipt:
     try:
         try:
-            receipt = _write_receipt(conn, frozen)
+            receipt = _begin(conn, frozen, limits)
         except psycopg.errors.UniqueViolation:
             conn.execute("ROLLBACK")
             return _already(conn, frozen)
-        changed = _replay_in(conn, fence, frozen, counted={} if first else read_counters(conn), limits=limits)
+        counted = {} if first else read_counters(conn)
+        changed = _replay_in(conn, fence, frozen, limits, definitions, counted)
     except BaseException:
         with suppress(psycopg.Error):
             conn.execute("ROLLBACK")
@@ -141,16 +157,28 @@ def _once(conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, limits: R
     return replace(receipt, notes=(stale_sentence(changed),)) if changed else receipt
 
 
+def _begin(conn: psycopg.Connection[Any], frozen: Frozen, limits: ReplayLimits) -> Receipt:
+    timeouts = (f"{int(limits.lock_timeout_s * 1000)}ms", f"{int(limits.statement_timeout_s * 1000)}ms")
+    row = (frozen.proposal_id, frozen.digest, frozen.tenant_key, frozen.changed_rows, frozen.confirmed_by)
+    cursor = conn.execute(sql.SQL(_BEGIN + block("write_receipt")).format(*timeouts, *row))
+    return _receipt(answers(cursor)[-1][0])
+
+
 def _replay_in(
-    conn: psycopg.Connection[Any], fence: Fence, frozen: Frozen, counted: Counters, limits: ReplayLimits
+    conn: psycopg.Connection[Any],
+    fence: Fence,
+    frozen: Frozen,
+    limits: ReplayLimits,
+    definitions: Callable[[], str],
+    counted: Counters,
 ) -> tuple[str, ...]:
     """The steps between receipt and COMMIT, in the order of design 4.6; returns the rows that were only looked at and
     changed since.
 
     `counted`: what the session's earlier, rolled-back attempts left in Postgres' counters.
     """
-    if read_fingerprint(conn, fence.catalog.schemas) != frozen.fingerprint:
-        raise _drifted([Mismatch(table="schema", key=(), column=None, how="production's definitions changed")])
+    if fence.catalog.fingerprint != frozen.fingerprint:
+        raise _redefined()
     schema = f"fence_{secrets.token_hex(6)}"
     named = sorted({t for r in frozen.statements for t in r.gated.reads | r.gated.writes})
     make_fence_schema(conn, schema, fence, frozen.tenant_key, named, frozen.draws)
@@ -160,6 +188,20 @@ def _replay_in(
     changed = stale(conn, fence, frozen.looked)
     if changed and limits.stale_blocks:
         raise _stale(changed)
+    _run(conn, frozen, schema)
+    trace = read_trace(conn, schema, fence.catalog.clock_types)
+    if definitions() != frozen.fingerprint:
+        raise _redefined()
+    written = difference(trace.counters, counted)
+    if written != dict(frozen.counters):
+        raise _diverged(_counter_mismatches(written, frozen.counters))
+    if mismatches := divergence(conn, fence, keyed, generated, written, trace, frozen.tenant_key):
+        raise _diverged(mismatches)
+    drop_fence_schema(conn, schema)
+    return changed
+
+
+def _run(conn: psycopg.Connection[Any], frozen: Frozen, schema: str) -> None:
     for recorded, expected in zip(frozen.statements, frozen.row_counts, strict=True):
         gated = recorded.gated
         text = render(gated, dict.fromkeys(gated.reads | gated.writes, schema))
@@ -168,28 +210,6 @@ def _replay_in(
             raise _diverged([
                 Mismatch(table="statement", key=(str(recorded.step),), column=None, how="another number of rows")
             ])  # fmt: skip
-    conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    written = difference(read_counters(conn), counted)
-    if written != dict(frozen.counters):
-        raise _diverged(_counter_mismatches(written, frozen.counters))
-    ours = written_here(conn, schema)
-    clocks = clock_texts(conn, fence.catalog.clock_types)
-    walls = wall_texts(conn, fence.catalog.clock_types)
-    if mismatches := divergence(conn, fence, keyed, generated, written, clocks, walls, ours, frozen.tenant_key):
-        raise _diverged(mismatches)
-    drop_fence_schema(conn, schema)
-    return changed
-
-
-def _write_receipt(conn: psycopg.Connection[Any], frozen: Frozen) -> Receipt:
-    row = conn.execute(
-        block("write_receipt"),
-        {
-            "proposal_id": frozen.proposal_id, "digest": frozen.digest, "tenant_key": frozen.tenant_key,
-            "rows": frozen.changed_rows, "confirmed_by": frozen.confirmed_by,
-        },
-    ).fetchone()  # fmt: skip
-    return _receipt(row)
 
 
 def _receipt(row: Any) -> Receipt:
@@ -268,6 +288,10 @@ def _drifted(mismatches: Sequence[Mismatch]) -> Drifted:
         "Nothing was applied: the transaction was rolled back before any statement ran.",
         "Start a new dry run on today's rows and look at its diff.",
     )
+
+
+def _redefined() -> Drifted:
+    return _drifted([Mismatch(table="schema", key=(), column=None, how="production's definitions changed")])
 
 
 def _stale(changed: Sequence[str]) -> Drifted:

@@ -16,11 +16,10 @@ from psycopg import sql
 from shadow.catalog import Table
 from shadow.fence import Fence, FencedTable
 from shadow.predicate import Predicates, base
+from shadow.trace import Trace
 
-_BATCH = 5000
-#: True for rows this transaction (or one of its savepoints, numbered up to `last`) wrote: our snapshot shows no other
-#: row so young. The upper bound leaves out rows frozen long ago, whose number may come round again.
-_OURS = "mod(t.xmin::text::bigint - {own} + 4294967296, 4294967296) <= {last}"
+#: Rows compared at once: one look at the table for each batch, texts of so many rows in memory.
+_BATCH = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,20 +165,15 @@ def divergence(
     rows: Sequence[TouchedRow],
     generated: Sequence[TouchedRow],
     counters: Mapping[str, tuple[int, int, int]],
-    clocks: Mapping[str, str],
-    walls: Mapping[str, str],
-    ours: str,
+    trace: Trace,
     tenant_key: str,
 ) -> list[Mismatch]:
-    """Compares every touched row with its after image, who wrote it, and looks for rows nobody confirmed.
-
-    `clocks` and `walls`: the transaction's time and the wall clock after its statements, by column type.
-    """
+    """Compares every touched row with its after image, who wrote it, and looks for rows nobody confirmed."""
     found: list[Mismatch] = []
     survivors: Counter[str] = Counter()
     for batch in batches(rows):
         table = fence.tables[batch[0].table]
-        proof: sql.Composable = sql.SQL(ours)
+        proof: sql.Composable = sql.SQL(trace.ours)
         if table.waits:  # its parent may have come later than itself: now it must be the tenant's
             proof = sql.SQL("({}) AND ({})").format(proof, Predicates(fence, tenant_key).inside(table, "t"))
         present = _read(conn, table, batch, proof, lock=False)
@@ -188,7 +182,7 @@ def divergence(
             continue
         existing = _by_place(present)
         for n, row in enumerate(batch):
-            found.extend(_compare_after(table, row, existing.get(n), clocks, walls))
+            found.extend(_compare_after(table, row, existing.get(n), trace))
     touched = Counter(row.table for row in rows)
     by_table: dict[str, list[TouchedRow]] = {}
     for row in generated:
@@ -198,34 +192,19 @@ def divergence(
         if not table.owned or (counted <= touched[name] and name not in by_table):
             continue
         if not table.table.key:
-            found.extend(_added_outside(conn, fence, tenant_key, table, ours))
+            found.extend(_added_outside(conn, fence, tenant_key, table, trace))
             continue
-        found.extend(_unconfirmed(conn, table, survivors[name], by_table.get(name, []), clocks, ours, rows))
+        found.extend(_unconfirmed(conn, table, survivors[name], by_table.get(name, []), trace, rows))
     return found
 
 
-def written_here(conn: psycopg.Connection[Any], schema: str) -> str:
-    """The condition for rows `t` of this transaction; a savepoint made in our `schema` tells its last number so far."""
-    mark = sql.Identifier(schema, "last_savepoint")
-    # a block that may catch an error is a savepoint (Postgres docs 41.6.8), in one call to the server
-    conn.execute(sql.SQL("DO $mark$BEGIN CREATE TABLE {} (); EXCEPTION WHEN OTHERS THEN RAISE; END$mark$").format(mark))
-    row = conn.execute(
-        "SELECT own::text, mod(xmin::text::bigint - own + 4294967296, 4294967296)"
-        " FROM pg_class, (SELECT mod(pg_current_xact_id()::text::numeric, 4294967296)::bigint AS own) ours"
-        " WHERE oid = %s::regclass",
-        (mark.as_string(conn),),
-    ).fetchone()
-    own, last = row or ("0", 0)
-    return _OURS.format(own=own, last=last)
-
-
 def _added_outside(
-    conn: psycopg.Connection[Any], fence: Fence, tenant_key: str, table: FencedTable, ours: str
+    conn: psycopg.Connection[Any], fence: Fence, tenant_key: str, table: FencedTable, trace: Trace
 ) -> list[Mismatch]:
     """Rows without a key are only ever added, by triggers: counters tell how many, here that all are the tenant's."""
     member = Predicates(fence, tenant_key).member(table, "t")
     query = sql.SQL("SELECT EXISTS (SELECT FROM {} AS t WHERE {} AND ({}) IS NOT TRUE)").format(
-        base(table), sql.SQL(ours), member
+        base(table), sql.SQL(trace.ours), member
     )
     row = conn.execute(query).fetchone()
     if row and not row[0]:
@@ -237,8 +216,7 @@ def _compare_after(
     table: FencedTable,
     row: TouchedRow,
     present: tuple[Any, ...] | None,
-    clocks: Mapping[str, str],
-    walls: Mapping[str, str],
+    trace: Trace,
 ) -> list[Mismatch]:
     if (present is None) != (row.after is None):
         how = "the row would be missing" if present is None else "the row would still be there"
@@ -249,7 +227,7 @@ def _compare_after(
     if not present[0]:
         found.append(Mismatch(table=row.table, key=row.key, column=None, how="production would not have written it"))
     for column, now, then, kind in zip(table.table.columns, present[1:], row.after, row.kinds, strict=True):
-        if unlike := _unlike(kind, now, then, clocks.get(column.type, ""), walls.get(column.type, "")):
+        if unlike := _unlike(kind, now, then, trace.clocks.get(column.type, ""), trace.walls.get(column.type, "")):
             found.append(Mismatch(table=row.table, key=row.key, column=column.name, how=unlike))
     return found
 
@@ -277,13 +255,12 @@ def _unconfirmed(
     table: FencedTable,
     survivors: int,
     generated: Sequence[TouchedRow],
-    clocks: Mapping[str, str],
-    ours: str,
+    trace: Trace,
     rows: Sequence[TouchedRow],
 ) -> list[Mismatch]:
     """Rows of this transaction that are not among the touched keys: only trigger-made ones may be, as a multiset."""
     cells = sql.SQL(", ").join(cell_text("t", c.name, c.type) for c in table.table.columns)
-    query = sql.SQL("SELECT {} FROM {} AS t WHERE {}").format(cells, base(table), sql.SQL(ours))
+    query = sql.SQL("SELECT {} FROM {} AS t WHERE {}").format(cells, base(table), sql.SQL(trace.ours))
     written = conn.execute(query).fetchall()
     name = table.table.name
     if not generated:
@@ -295,9 +272,9 @@ def _unconfirmed(
     positions = [names.index(column) for column in table.table.key]
     extra = [found for found in written if tuple(found[p] for p in positions) not in known]
     timed = {place for row in generated for place, kind in enumerate(row.kinds) if kind == "clock"}
-    expected = Counter(_masked(table, row.after, row.kinds, timed, clocks) for row in generated if row.after)
+    expected = Counter(_masked(table, row.after, row.kinds, timed, trace.clocks) for row in generated if row.after)
     drawn = tuple(kind if kind in ("generated", "wall") else "value" for kind in generated[0].kinds)
-    actual = Counter(_masked(table, found, drawn, timed, clocks) for found in extra)
+    actual = Counter(_masked(table, found, drawn, timed, trace.clocks) for found in extra)
     if expected == actual:
         return []
     return [Mismatch(table=name, key=(), column=None, how="rows made by triggers would differ")]

@@ -4,7 +4,7 @@ Called for shadow, reader and applier connections: texts are compared, and text 
 (Postgres docs 20.11, Client Connection Defaults).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -24,17 +24,25 @@ PINNED = {
 }
 
 
-def pin_session(conn: psycopg.Connection[Any], search_path: Sequence[str]) -> None:
-    """Sets the pinned settings and production's search_path on `conn` for the whole session."""
+def pin_session(
+    conn: psycopg.Connection[Any], search_path: Sequence[str], more: Mapping[str, str] | None = None
+) -> None:
+    """Sets the pinned settings, production's search_path and `more` on `conn` for the whole session."""
     path = sql.SQL(", ").join(sql.Identifier(name) for name in search_path).as_string(conn)
-    settings = {**PINNED, "search_path": path}
-    calls = sql.SQL(", ").join([sql.SQL("set_config(%s, %s, false)")] * len(settings))
-    conn.execute(sql.SQL("SELECT {}").format(calls), [part for pair in settings.items() for part in pair])
+    settings = {**PINNED, "search_path": path, **(more or {})}
+    conn.execute(
+        sql.SQL("; ").join(
+            sql.SQL("SET {} = {}").format(sql.SQL(name), sql.SQL(value) if name == "search_path" else value)
+            for name, value in settings.items()
+        )
+    )
 
 
-def connect(url: str, search_path: Sequence[str], *, application: str) -> psycopg.Connection[Any]:
-    """An autocommit connection with pinned settings; psycopg.OperationalError when it cannot be had."""
+def connect(
+    url: str, search_path: Sequence[str], *, application: str, more: Mapping[str, str] | None = None
+) -> psycopg.Connection[Any]:
+    """An autocommit connection with pinned settings and `more`; psycopg.OperationalError when it cannot be had."""
     conn: psycopg.Connection[Any] = psycopg.connect(url, autocommit=True, application_name=application)
     conn.prepare_threshold = None  # a prepared statement would stay behind on the session, its text readable
-    pin_session(conn, search_path)
+    pin_session(conn, search_path, more)
     return conn

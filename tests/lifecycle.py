@@ -183,4 +183,5 @@ class Lifecycle:
         """Production's one transaction."""
         assert self.settings.applier_url is not None
         with open_session(self.settings.applier_url, self.settings.search_path, frozen.proposal_id) as session:
-            return replay(session, self.production.fence(), frozen, limits or ReplayLimits())
+            fence, definitions = self.production.fence(), self.production.fingerprint
+            return replay(session, fence, frozen, limits or ReplayLimits(), definitions)

@@ -1,7 +1,7 @@
 -- name: write_receipt
 -- First write of the replay: the proposal id is unique, so a second replay fails here; it also takes the transaction id.
 INSERT INTO shadowdesk.receipts (proposal_id, digest, tenant_key, rows, confirmed_by)
-VALUES (%(proposal_id)s, %(digest)s, %(tenant_key)s, %(rows)s, %(confirmed_by)s)
+VALUES ({}, {}, {}, {}, {})
 RETURNING proposal_id, digest, tenant_key, rows, confirmed_by, applied_at, transaction_id::text
 
 -- name: find_receipt

@@ -8,6 +8,7 @@ import psycopg
 from deepdiff import DeepDiff
 from psycopg.conninfo import make_conninfo
 
+from mcp_server.production import Production
 from shadow.embedded import EmbeddedServer
 from shadow.fence import Fence
 from shadow.replay import Frozen, ReplayLimits, open_session, replay
@@ -96,6 +97,7 @@ def replay_rows(server: EmbeddedServer, rows: int) -> Result:
     statement = f"UPDATE events SET amount = amount + 1 WHERE id <= {rows}"
     applier = str(settings.applier_url)
     ours, theirs = [], []
+    production_of = Production(settings)  # one for all, as in a server
 
     def bare() -> None:
         with psycopg.connect(applier) as conn:
@@ -103,14 +105,15 @@ def replay_rows(server: EmbeddedServer, rows: int) -> Result:
 
     def replayed(frozen: Frozen, fence: Fence) -> None:
         with open_session(applier, settings.search_path, frozen.proposal_id) as session:
-            replay(session, fence, frozen, ReplayLimits())
+            replay(session, fence, frozen, ReplayLimits(), production_of.fingerprint)
 
     for _ in range(5):
         life = Lifecycle(settings=settings, sandbox_server=server, tenant="1")
         life.run(statement)
         frozen, _ = life.freeze()
-        fence = life.production.fence()
+        fence = production_of.fence()
         ours.append(seconds(lambda: replayed(frozen, fence)))  # noqa: B023 - called at once
         theirs.append(seconds(bare))
         life.close()
+    production_of.close()
     return Result.of(f"replay of {rows} changed rows / the bare transaction", median(ours), median(theirs), 2.0, "s")

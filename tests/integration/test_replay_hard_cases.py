@@ -8,7 +8,7 @@ import pytest
 from shadow.embedded import EmbeddedServer
 from shadow.errors import Diverged, Drifted, StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule
-from shadow.replay_rows import written_here
+from shadow.trace import read_trace
 from tests.lifecycle import Lifecycle, installed
 from tests.postgres import MakeDatabase
 
@@ -357,7 +357,7 @@ def test_rows_of_this_transaction_and_of_its_savepoints_are_told_from_all_others
         conn.execute("INSERT INTO t VALUES (2)")
         with conn.transaction():
             conn.execute("INSERT INTO t VALUES (3)")
-        ours = written_here(conn, "fence_x")
+        ours = read_trace(conn, "fence_x", {}).ours
         found = conn.execute(f"SELECT v FROM t WHERE {ours} ORDER BY v".encode()).fetchall()
         younger = ours.replace("t.xmin::text::bigint", "(pg_current_xact_id()::text::bigint + 1000000000)")
         assert (found, conn.execute(f"SELECT v FROM t WHERE {younger}".encode()).fetchall()) == ([(2,), (3,)], [])
