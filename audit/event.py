@@ -35,10 +35,13 @@ class AuditEvent:
     proposal_id: str | None = None
     digest: str | None = None
     diff: Any = None
-    #: 'ok', 'refused:StatementRefused', 'invalid_arguments', 'denied', 'aborted', 'crash:TypeError'; outcomes only.
+    #: 'ok', 'refused:StatementRefused', 'invalid_arguments', 'denied', 'aborted', 'crash:TypeError', 'lost' (see
+    #: `closing.py`); outcomes only.
     outcome: str | None = None
     message: str | None = None
     duration_ms: float | None = None
+    #: Which process wrote it, see `presence.py`; None in events older than that.
+    process: str | None = None
     seq: int | None = None
 
     def __post_init__(self) -> None:

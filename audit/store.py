@@ -6,6 +6,7 @@ Used by the hub around every call; it hands in a pool of autocommit connections 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import LiteralString
 
 import psycopg
@@ -14,6 +15,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from audit.chain import GENESIS, Head, Link
 from audit.errors import AuditUnavailable
 from audit.event import AuditEvent, indexable
+from audit.presence import Presence
 from audit.sql import block
 
 Pool = ConnectionPool[psycopg.Connection[tuple[object, ...]]]
@@ -29,9 +31,13 @@ _NOT_DONE = {
 class AuditStore:
     """Appends events and reads them; safe to share between threads."""
 
-    def __init__(self, pool: Pool) -> None:
-        """`pool` gives autocommit connections; it stays the caller's to close."""
+    def __init__(self, pool: Pool, presence: Presence | None = None) -> None:
+        """`pool` gives autocommit connections; it and the `presence` of this process stay the caller's to close.
+
+        Events carry the presence's name, so that others can tell when a call of this process has nobody to end it.
+        """
         self._pool = pool
+        self._presence = presence
 
     def append(self, event: AuditEvent) -> int:
         """Commits the event at the end of the chain and returns its number.
@@ -40,14 +46,35 @@ class AuditStore:
         the caller then refuses what it was about to do.
         """
         with _explained(event.kind):
-            row = (
-                event.to_bytes(),
-                indexable(event.call_id),
-                event.kind,
-                indexable(event.dry_run_id),
-            )
-            [(seq,)] = self._rows(block("append"), row)
+            if self._presence is not None and event.kind == "intent":
+                self._presence.hold()
+            [(seq,)] = self._rows(block("append"), self._row(event))
             return int(str(seq))
+
+    def append_once(self, event: AuditEvent) -> bool:
+        """Commits the outcome of a call unless it has one; True when it was added. Raises AuditUnavailable."""
+        with _explained(event.kind):
+            return bool(self._rows(block("append_once"), self._row(event)))
+
+    def _row(self, event: AuditEvent) -> tuple[object, ...]:
+        if self._presence is not None:
+            event = replace(event, process=self._presence.name)
+        return event.to_bytes(), indexable(event.call_id), event.kind, indexable(event.dry_run_id)
+
+    def unfinished(self, *, after: int = 0) -> Iterator[AuditEvent]:
+        """Calls announced since event number `after` and not ended, in order, page by page."""
+        while True:
+            with _explained("read"):
+                events = _events(self._rows(block("unfinished"), (after, _PAGE)))
+            yield from events
+            if len(events) < _PAGE:
+                return
+            after = _int(events[-1].seq)
+
+    def is_gone(self, process: str) -> bool:
+        """Whether no session holds the presence of the process of that name."""
+        with _explained("read"):
+            return self._rows(block("is_gone"), (process,))[0][0] is True
 
     def head(self) -> Head:
         """The end of the chain; number 0 and the genesis hash while it is empty."""

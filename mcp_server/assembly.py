@@ -13,9 +13,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from audit.checkpoint import Checkpoints
-from audit.event import AuditEvent
+from audit.presence import Presence
 from audit.store import AuditStore
-from mcp_server.control.connections import audit_pool
+from mcp_server.control.connections import audit_pool, audit_session
 from mcp_server.control.migrate import AUDIT_ROLE, CONTROL_ROLE, migrate
 from mcp_server.control.store import ControlStore
 from mcp_server.desk import Desk
@@ -28,6 +28,7 @@ from mcp_server.policy import Policy
 from mcp_server.production import Production, ProductionSettings
 from mcp_server.settings import Settings
 from mcp_server.shadows import Shadows, ShadowSettings, reaching
+from mcp_server.trail import SealedTrail
 from shadow.embedded import open_control
 from shadow.replay import ReplayLimits
 from shadow.sandbox import Sandbox, SandboxLimits
@@ -48,6 +49,8 @@ class Assembly:
     governor: Governor
     control: ControlStore
     audit: AuditStore
+    trail: SealedTrail
+    presence: Presence
     checkpoints: Checkpoints
     production: Production
     shadows: Shadows
@@ -58,22 +61,6 @@ class Assembly:
         """Drops strays, then the sandbox's container when nobody uses it; returns the names of what went."""
         dropped = self.shadows.reap()
         return [*dropped, *self.sandbox_server.remove_unused(self.sandbox.held())]
-
-
-class SealedTrail:
-    """The audit store with a signed checkpoint every so many events, so that a tail that was cut off is found."""
-
-    def __init__(self, store: AuditStore, checkpoints: Checkpoints, every: int = 200) -> None:
-        self._store = store
-        self._checkpoints = checkpoints
-        self._every = every
-
-    def append(self, event: AuditEvent) -> int:
-        """See `AuditStore.append`."""
-        seq = self._store.append(event)
-        if seq % self._every == 0:
-            self._checkpoints.sign_if_due(self._store.head(), every=self._every)
-        return seq
 
 
 @contextmanager
@@ -89,7 +76,9 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
         control = stack.enter_context(ControlStore.open(control_url))
         pool = audit_pool(audit_url)
         stack.callback(pool.close)
-        audit = AuditStore(pool)
+        presence = Presence(lambda: audit_session(audit_url))
+        stack.callback(presence.close)
+        audit = AuditStore(pool, presence)
         checkpoints = Checkpoints(settings.data_dir / "audit")
         server = sandbox_server(settings, stack)
         production = Production(production_settings(settings, applier=applier))
@@ -108,17 +97,20 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
             confirmation_ttl_s=settings.pages.confirmation_ttl_s,
             replay_limits=replay_limits(settings),
         )
+        trail = SealedTrail(audit, checkpoints)
         yield Assembly(
             settings=settings,
             desk=desk,
             governor=Governor(
-                SealedTrail(audit, checkpoints),
+                trail,
                 permissions,
                 desk.request_of,
                 rate=CallRate(settings.limits.calls_per_minute),
             ),
             control=control,
             audit=audit,
+            trail=trail,
+            presence=presence,
             checkpoints=checkpoints,
             production=production,
             shadows=shadows,

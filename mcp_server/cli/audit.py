@@ -51,7 +51,7 @@ def verify(
     for key in report.keys:
         say(f"  {key}")
     if report.unfinished:
-        say(f"{report.unfinished:,} calls have no outcome: they run now, or a crash cut them off.")
+        say(f"{report.unfinished:,} calls have no outcome: they run now, or wait to be closed as lost.")
 
 
 @app.command()

@@ -93,6 +93,7 @@ def housekeeping(assembly: Assembly) -> Iterator[None]:
                 ("expiring", lambda: expire_overdue(assembly.control)),
                 ("reaping", assembly.shadows.reap),
                 ("reconciling", lambda: reconcile_unknown(assembly.desk, assembly.governor)),
+                ("closing", lambda: assembly.trail.tidy(assembly.presence)),
                 ("checkpoint", lambda: _checkpoint(assembly)),
             ):
                 try:

@@ -46,6 +46,11 @@ def audit_pool(audit_url: str, *, size: int = 4) -> ConnectionPool[psycopg.Conne
     )
 
 
+def audit_session(audit_url: str) -> psycopg.Connection[tuple[object, ...]]:
+    """One autocommit connection as shadowdesk_audit, for `audit.presence.Presence`. Raises psycopg.Error."""
+    return psycopg.connect(audit_url, autocommit=True, options=_SETTINGS, application_name="shadowdesk presence")
+
+
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """One short transaction, committed at the end.

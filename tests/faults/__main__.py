@@ -22,7 +22,7 @@ def totals(results: list[Result]) -> dict[str, Any]:
         "injections": len(results),
         **{name: sum(getattr(r, name) for r in results) for name in ("lost", "doubled", "unknown", "misled")},
         "wrong": sum(bool(r.wrong) for r in results),
-        "intents_without_outcome": sum(r.audit["open"] for r in results),
+        "intents_cut_off": sum(r.audit["open"] for r in results),
         "reconciled": dict(Counter(r.reconciled for r in results)),
         "by_point": dict(Counter(r.point for r in results)),
         "by_how": dict(Counter(r.how for r in results)),
@@ -40,19 +40,20 @@ def main() -> int:
     given = parser.parse_args()
     results: list[Result] = []
     began = time.monotonic()
-    with Servers() as servers, Bench(servers) as bench:
-        for planned in plan(given.count, given.seed):
-            if given.only not in f"{planned.point} / {planned.how}":
-                continue
-            result = Injection(bench, planned).run()
-            results.append(result)
-            print(
-                f"{result.seconds:6.2f} s  {'WRONG' if result.wrong else 'ok   '}  {result.seed}: {result.point} /"
-                f" {result.how}: {result.outcome}; reconciled: {result.reconciled}; again: {result.confirmed_again}",
-                *(f"\n          {words}" for words in result.wrong),
-                flush=True,
-            )
-        locks = measure(bench)
+    with Servers() as servers:
+        with Bench(servers) as bench:
+            for planned in plan(given.count, given.seed):
+                if given.only not in f"{planned.point} / {planned.how}":
+                    continue
+                result = Injection(bench, planned).run()
+                results.append(result)
+                print(
+                    f"{result.seconds:6.2f} s  {'WRONG' if result.wrong else 'ok   '}  {result.seed}: {result.point} /"
+                    f" {result.how}: {result.outcome}; reconciled: {result.reconciled}; again: {result.confirmed_again}",
+                    *(f"\n          {words}" for words in result.wrong),
+                    flush=True,
+                )
+            locks = measure(bench)
         chain = chain_of(servers)
     report = {
         "totals": totals(results),
@@ -64,7 +65,7 @@ def main() -> int:
     if given.json:
         given.json.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps({"totals": report["totals"], "locks": locks, "audit": chain}, indent=2))
-    return 1 if report["totals"]["wrong"] or not chain["holds"] else 0
+    return 1 if report["totals"]["wrong"] or not chain["holds"] or chain["intents_without_outcome"] else 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """The verdict from outside, over plain connections: production's rows and receipts, the control's state, the audit."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
+from audit.closing import Closing
 from audit.errors import AuditError
 from audit.event import AuditEvent
 from audit.store import AuditStore
@@ -137,12 +139,18 @@ def trail(servers: Servers, waiting: Waiting, after: int) -> Trail:
 
 
 def chain_of(servers: Servers) -> dict[str, Any]:
-    """Whether the whole trail still verifies after everything that was killed, and the calls without an outcome."""
+    """Whether the whole trail still verifies after everything that was killed; asked when every replica has ended.
+
+    What housekeeping does once a minute is done here once: the calls of killed processes are closed as lost, and none
+    may be without an outcome afterwards.
+    """
     pool = audit_pool(servers.url("control"))
+    store = AuditStore(pool)
     try:
-        found = verify_store(AuditStore(pool))
+        lost = Closing(store, grace=timedelta(0)).close_lost()
+        found = verify_store(store)
     except AuditError as error:
         return {"holds": False, "why": str(error)}
     finally:
         pool.close()
-    return {"holds": True, "events": found.events, "intents_without_outcome": found.unfinished}
+    return {"holds": True, "events": found.events, "lost": len(lost), "intents_without_outcome": found.unfinished}

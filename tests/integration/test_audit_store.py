@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -11,11 +12,14 @@ from psycopg.errors import CheckViolation, InsufficientPrivilege
 
 from audit.chain import GENESIS, Head, link_hash
 from audit.checkpoint import Checkpoints
+from audit.closing import Closing
 from audit.errors import AuditBroken, AuditUnavailable
 from audit.export import export
+from audit.presence import Presence
 from audit.store import AuditStore
 from audit.verify import verify_export, verify_store
-from mcp_server.control.connections import audit_pool
+from mcp_server.control.connections import audit_pool, audit_session
+from mcp_server.trail import SealedTrail
 from shadow.embedded import EmbeddedServer
 from tests.control import Urls, control_template, event, execute, roles_of
 from tests.postgres import MakeDatabase
@@ -249,3 +253,71 @@ def test_a_closed_store_refuses(urls: Urls) -> None:
     for use in (lambda: store.append(event()), store.head, store.tail):
         with pytest.raises(AuditUnavailable):
             use()
+
+
+@pytest.fixture
+def presence(urls: Urls) -> Iterator[Presence]:
+    presence = Presence(lambda: audit_session(urls.audit))
+    yield presence
+    presence.close()
+
+
+def test_a_call_is_closed_as_lost_only_when_its_process_is_gone(
+    store: AuditStore, urls: Urls, presence: Presence
+) -> None:
+    with audit_pool(urls.audit) as pool:
+        theirs = AuditStore(pool, presence)
+        theirs.append(event("done"))
+        theirs.append(event("done", "outcome"))
+        theirs.append(event("cut off", dry_run_id="dr_1", person="Ada"))
+    closing = Closing(store, grace=timedelta(0))
+    assert closing.close_lost() == []  # it may still run
+    presence.close()
+    assert Closing(store, grace=timedelta(days=1)).close_lost() == []  # it may only have lost its session
+    with ThreadPoolExecutor(4) as threads:
+        closed = list(threads.map(lambda _: Closing(store, grace=timedelta(0)).close_lost(), range(8)))
+    assert sorted(closed, key=len)[-1] == ["cut off"]
+    assert sum(map(len, closed)) == 1
+    assert closing.close_lost() == []
+    [last] = store.tail(1)
+    assert (last.call_id, last.outcome, last.person, last.dry_run_id) == ("cut off", "lost", "Ada", "dr_1")
+    assert (verify_store(store).events, verify_store(store).unfinished) == (4, 0)
+
+
+def test_a_process_whose_session_was_lost_takes_its_presence_again(
+    store: AuditStore, urls: Urls, presence: Presence
+) -> None:
+    presence.hold()
+    execute(
+        urls.owner,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shadowdesk presence'"
+        " AND datname = current_database()",
+    )
+    presence.renew()
+    assert not store.is_gone(presence.name)
+    presence.close()
+    assert store.is_gone(presence.name)
+
+
+def test_an_outcome_that_could_not_be_written_is_written_later(
+    store: AuditStore, urls: Urls, presence: Presence, tmp_path: Path
+) -> None:
+    trail = SealedTrail(store, Checkpoints(tmp_path))
+    trail.append(event("a"))
+    execute(urls.owner, "REVOKE INSERT (data, call_id, kind, dry_run_id) ON audit.events FROM shadowdesk_audit")
+    with pytest.raises(AuditUnavailable):
+        trail.append(event("a", "outcome"))
+    execute(urls.owner, "GRANT INSERT (data, call_id, kind, dry_run_id) ON audit.events TO shadowdesk_audit")
+    trail.tidy(presence)
+    assert [(found.call_id, found.outcome) for found in store.tail(1)] == [("a", "ok")]
+    trail.tidy(presence)
+    assert (verify_store(store).events, verify_store(store).unfinished) == (2, 0)
+
+
+def test_an_outcome_without_a_form_is_not_tried_for_ever(store: AuditStore, presence: Presence, tmp_path: Path) -> None:
+    trail = SealedTrail(store, Checkpoints(tmp_path))
+    trail.append(event("a"))
+    with pytest.raises(AuditUnavailable, match="no form"):
+        trail.append(event("a", "outcome", arguments={"given": object()}))
+    trail.tidy(presence)
+    assert verify_store(store).unfinished == 1

@@ -1,6 +1,7 @@
 """The promise: production ends in exactly the confirmed rows, or nothing changes. Each test tries to break it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from shadow.embedded import EmbeddedServer
 from shadow.errors import Diverged, Drifted, ReplayPostponed, StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule
-from shadow.replay import ReplayLimits
+from shadow.replay import ReplayLimits, open_session, replay
 from tests.lifecycle import Lifecycle, dump, installed
 from tests.postgres import MakeDatabase
 
@@ -108,6 +109,31 @@ def test_a_row_that_matches_the_statement_only_now_diverges(life: Lifecycle, own
     before = dump(owner_url)
     with pytest.raises((Drifted, Diverged)):
         life.replay(frozen)
+    assert dump(owner_url) == before
+
+
+def test_definitions_that_change_while_the_replay_waits_for_a_lock_are_drift(life: Lifecycle, owner_url: str) -> None:
+    """A catalog read at the start of the transaction would show the old function; the new one would run."""
+    contract = own_contract(life)
+    life.run("UPDATE contracts SET total = 1 WHERE id = $1", [contract])
+    frozen, _ = life.freeze()
+    fence, before = life.production.fence(), dump(owner_url)
+    with (
+        psycopg.connect(owner_url) as writer,
+        ThreadPoolExecutor(1) as threads,
+        open_session(str(life.settings.applier_url), ["public"], frozen.proposal_id) as session,
+    ):
+        writer.execute("SELECT FROM contracts FOR UPDATE")
+        waiting = threads.submit(replay, session, fence, frozen, ReplayLimits(), life.production.fingerprint)
+        while not writer.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+            assert not waiting.done()
+        on_production(
+            owner_url,
+            "CREATE OR REPLACE FUNCTION recalc() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        )
+        writer.rollback()
+        with pytest.raises(Drifted, match="definitions changed"):
+            waiting.result()
     assert dump(owner_url) == before
 
 
