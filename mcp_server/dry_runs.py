@@ -106,10 +106,11 @@ class DryRuns:
     ) -> DryRunView:
         """Clones the tenant (rows on first need) into a shadow. Raises TenantNotFound, LimitReached, QuotaExceeded."""
         check_open(self.control.open_dry_runs(caller.name), self.settings.open_dry_runs)
-        hit = self.production.tenant(tenant)
+        fence = self.production.fence()
+        hit = self.production.tenant(tenant, fence)
         self.scope.require_tenant(caller, hit.key)
-        self.masking.check(self.production.fence)
-        shadow, mirror = self.shadows.start(hit.key, progress)
+        self.masking.check(lambda: fence)
+        shadow, mirror = self.shadows.start(hit.key, progress, fence)
         now = datetime.now(UTC)
         dry_run = DryRun(
             id=f"dr_{new_id()}", tenant_key=hit.key, tenant_label=hit.label, purpose=purpose, request=request,

@@ -45,6 +45,7 @@ class Production:
         self._lock = threading.Lock()
         self._fence: Fence | None = None
         self._keeping = threading.Lock()
+        self._spare: list[psycopg.Connection[tuple[object, ...]]] = []
         self._kept: psycopg.Connection[tuple[object, ...]] | None = None
 
     def reader(self) -> psycopg.Connection[tuple[object, ...]]:
@@ -57,6 +58,27 @@ class Production:
                 "Nothing was read and nothing was changed.",
                 "Run `shadowdesk doctor`: it names the URL, the role and the mend.",
             ) from None
+
+    def open_reader(self, application: str) -> psycopg.Connection[tuple[object, ...]]:
+        """A reader connection of the caller's own under this name, one that was kept open if there is one.
+
+        Raises SandboxUnavailable as `reader` does.
+        """
+        conn = None
+        with self._keeping:
+            while self._spare and conn is None:
+                conn = self._spare.pop()
+                conn = conn if _answers(conn) else None
+        conn = conn or self.reader()
+        conn.execute("SELECT set_config('application_name', %s, false)", (application,))
+        return conn
+
+    def spare(self, wanted: int) -> None:
+        """Keeps that many connections open for `open_reader`. Raises SandboxUnavailable."""
+        while len(self._spare) < wanted:
+            conn = self.reader()
+            with self._keeping:
+                self._spare.append(conn)
 
     @contextmanager
     def reading(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
@@ -80,11 +102,12 @@ class Production:
             spare.close()
 
     def close(self) -> None:
-        """Closes the kept connection; a later read opens one again."""
+        """Closes the kept connections; a later read opens one again."""
         with self._keeping:
-            conn, self._kept = self._kept, None
-        if conn is not None:
-            conn.close()
+            kept, self._kept, self._spare = [self._kept, *self._spare], None, []
+        for conn in kept:
+            if conn is not None:
+                conn.close()
 
     def fingerprint(self) -> str:
         """The present schema version."""
@@ -107,9 +130,11 @@ class Production:
                     ) from None
             return self._fence
 
-    def find_tenants(self, text: str, limit: int, seen: Seen | None = None) -> list[TenantHit]:
+    def find_tenants(
+        self, text: str, limit: int, seen: Seen | None = None, *, fence: Fence | None = None
+    ) -> list[TenantHit]:
         """Tenants whose key equals `text` or whose label contains it, at most `limit` of those that `seen` lets by."""
-        fence = self.fence()
+        fence = fence or self.fence()
         table, label = base(fence.tables[fence.root]), fence.label or fence.key
         pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         query = sql.SQL(
@@ -131,9 +156,9 @@ class Production:
                     break
         return found[:limit]
 
-    def tenant(self, key: str) -> TenantHit:
-        """The tenant with exactly this key. Raises TenantNotFound."""
-        for hit in self.find_tenants(key, 2) if key else []:
+    def tenant(self, key: str, fence: Fence | None = None) -> TenantHit:
+        """The tenant with exactly this key. Raises TenantNotFound. `fence`: the one just looked up, if it was."""
+        for hit in self.find_tenants(key, 2, fence=fence) if key else []:
             if hit.key == key:
                 return hit
         raise TenantNotFound(

@@ -14,10 +14,13 @@ from pathlib import Path
 import psycopg
 
 from mcp_server.production import Production
+from mcp_server.ready import Ready
 from shadow.errors import QuotaExceeded, SandboxUnavailable, ShadowExpired
 from shadow.fence import Fence
 from shadow.mirror import check_apart, ensure_mirror
+from shadow.preparing import Connected, prepare_surface
 from shadow.sandbox import Sandbox
+from shadow.session import connect
 from shadow.shadow import Shadow, gone
 from shadow.snapshot import Snapshot
 
@@ -26,6 +29,8 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[str, float], None]
 #: Seconds for which production's schema is taken to be the one last seen; a replay looks again in any case.
 _SCHEMA_S = 5.0
+#: Readers of production kept open where there is a pool: one for a snapshot, one for the first rows.
+_READERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,7 @@ class Shadows:
         self._open: dict[str, Shadow] = {}
         self._passwords: dict[str, str] = {}
         self._filling: threading.Thread | None = None
+        self._ready = Ready()
         self._apart = False
         self._looked: tuple[str, float] | None = None
 
@@ -99,7 +105,7 @@ class Shadows:
         fence = self._production.fence()
         mirror = self._mirror(fence)
         self._sandbox.reap(mirror)
-        self._sandbox.fill(mirror, self._settings.pool)
+        self._fill_with(mirror, fence)
 
     def _mirror(self, fence: Fence) -> str:
         reader_url = self._production.settings.reader_url
@@ -109,8 +115,11 @@ class Shadows:
                 self._apart = True
             return ensure_mirror(admin, self._sandbox.admin_url, reader_url, fence, self.bin_dir)
 
-    def start(self, tenant_key: str, progress: Progress | None = None) -> tuple[Shadow, str]:
-        """A fresh shadow for one tenant and the name of its mirror; rows come on first need.
+    def start(
+        self, tenant_key: str, progress: Progress | None = None, fence: Fence | None = None
+    ) -> tuple[Shadow, str]:
+        """A fresh shadow for one tenant and the name of its mirror; rows come on first need. `fence`: the one that the
+        caller just looked up, if it did.
 
         Many starts at once take turns, so that neither server runs out of connections. Raises QuotaExceeded when a
         turn does not come in time, or the sandbox is full.
@@ -120,19 +129,18 @@ class Shadows:
                 "Too many dry runs are being started at once.", "No dry run was started.", "Try again in a minute."
             )
         try:
-            return self._start(tenant_key, progress)
+            return self._start(tenant_key, progress, fence or self._production.fence())
         finally:
             self._starting.release()
 
     @reaching()
-    def _start(self, tenant_key: str, progress: Progress | None) -> tuple[Shadow, str]:
-        fence = self._production.fence()
+    def _start(self, tenant_key: str, progress: Progress | None, fence: Fence) -> tuple[Shadow, str]:
         if progress:
             progress("Preparing the mirror of production's schema", 0.2)
         mirror = self._mirror(fence)
         if progress:
             progress("Taking a shadow", 0.6)
-        shadow_id, password = self._sandbox.take(mirror)
+        shadow_id, password = self._sandbox.take(mirror, self._ready.ids)
         try:
             shadow = self._prepared(shadow_id, password, fence, tenant_key)
         except BaseException:
@@ -140,27 +148,30 @@ class Shadows:
             with suppress(psycopg.Error):
                 self._sandbox.drop(shadow_id)
             raise
-        self._refill(mirror)
+        self._refill(mirror, fence)
         return shadow, mirror
 
     def _prepared(self, shadow_id: str, password: str, fence: Fence, tenant_key: str) -> Shadow:
-        shadow = self._connect(shadow_id, password, fence, tenant_key)
-        reader_url, schemas = self._production.settings.reader_url, fence.catalog.schemas
+        shadow = self._connect(shadow_id, password, fence, tenant_key, self._ready.take(shadow_id))
+        schemas, longest = fence.catalog.schemas, self._settings.snapshot_max_s
         try:
-            shadow.prepare(Snapshot.take(reader_url, schemas, max_s=self._settings.snapshot_max_s))
+            shadow.prepare(Snapshot.take(self._production.open_reader, schemas, max_s=longest))
         except BaseException:
-            shadow.close()
+            let_go(shadow)
             raise
         return shadow
 
-    def _connect(self, shadow_id: str, password: str, fence: Fence, tenant_key: str) -> Shadow:
+    def _connect(
+        self, shadow_id: str, password: str, fence: Fence, tenant_key: str, connected: Connected | None = None
+    ) -> Shadow:
         return Shadow(
             shadow_id=shadow_id,
             fence=fence,
             tenant_key=tenant_key,
             owner_url=self._sandbox.owner_url(shadow_id),
             role_url=self._sandbox.role_url(shadow_id, password),
-            reader_url=self._production.settings.reader_url,
+            open_reader=self._production.open_reader,
+            connected=connected,
             search_path=self._production.settings.search_path,
             max_bytes=self._settings.max_bytes,
         )
@@ -269,20 +280,39 @@ class Shadows:
             raise gone()
         return self._sandbox.add_inspector(shadow_id, minutes)
 
-    def _refill(self, mirror: str) -> None:
+    def _refill(self, mirror: str, fence: Fence) -> None:
         """Fills the pool beside the caller's work; the next dry run need not wait for CREATE DATABASE."""
         with self._lock:
             if self._settings.pool == 0 or (self._filling is not None and self._filling.is_alive()):
                 return
-            self._filling = threading.Thread(target=self._fill, args=(mirror,), name="shadow pool", daemon=True)
+            self._filling = threading.Thread(target=self._fill, args=(mirror, fence), name="shadow pool", daemon=True)
             self._filling.start()
 
-    def _fill(self, mirror: str) -> None:
+    def _fill(self, mirror: str, fence: Fence) -> None:
         # A pool that could not be filled only makes the next start slower; that start then reports the reason.
         try:
-            self._sandbox.fill(mirror, self._settings.pool)
+            self._fill_with(mirror, fence)
         except Exception as error:
             logger.warning("the pool could not be filled: %s", type(error).__name__)
+
+    def _fill_with(self, mirror: str, fence: Fence) -> None:
+        """Prepared and connected shadows, and readers of production for their snapshots and first rows."""
+        path = self._production.settings.search_path
+
+        def prepare(shadow_id: str, password: str) -> None:
+            owner = connect(self._sandbox.owner_url(shadow_id), path, application="shadowdesk owner")
+            try:
+                prepare_surface(owner, f"shadow_{shadow_id}", fence.catalog.schemas, path)
+                role = connect(self._sandbox.role_url(shadow_id, password), path, application="shadowdesk shadow")
+            except BaseException:
+                owner.close()
+                raise
+            self._ready.add(shadow_id, Connected(owner=owner, role=role))
+
+        if self._settings.pool:
+            self._production.spare(_READERS)
+            self._ready.keep_only(self._sandbox.ready(mirror))
+        self._sandbox.fill(mirror, self._settings.pool, prepare)
 
     @reaching()
     def reap(self) -> list[str]:
@@ -302,5 +332,6 @@ class Shadows:
             filling.join(timeout=10)
         for dry_run_id in ids:
             self.forget(dry_run_id)
+        self._ready.close()
         self._production.close()
         self._sandbox.close()

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -154,25 +154,37 @@ class Sandbox:
         name = f"shadow_{shadow_id}"
         return make_conninfo(self.admin_url, dbname=name, user=name, password=password)
 
-    def take(self, mirror: str) -> tuple[str, str]:
-        """A fresh shadow database from `mirror` and its role's password; from the pool when one is ready.
+    def take(self, mirror: str, preferred: Sequence[str] = ()) -> tuple[str, str]:
+        """A fresh shadow database from `mirror` and its role's password; from the pool when one is ready, one of the
+        `preferred` ids if it can be.
 
         Raises QuotaExceeded when the sandbox holds as many shadows as it may.
         """
+        values = {"mirror": mirror, "ttl_s": self.limits.ttl_s, "preferred": list(preferred)}
         with self.admin() as conn:
-            taken = conn.execute(block("take_ready"), {"mirror": mirror, "ttl_s": self.limits.ttl_s}).fetchone()
+            taken = conn.execute(block("take_ready"), values).fetchone()
             return (taken[0], taken[1]) if taken else self._create(conn, mirror, "taken")
 
-    def fill(self, mirror: str, wanted: int) -> None:
-        """Keeps `wanted` shadows of this mirror ready."""
+    def ready(self, mirror: str) -> list[str]:
+        """The shadows of this mirror that wait in the pool."""
         with self.admin() as conn:
-            row = conn.execute(
-                "SELECT count(*) FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %s", (mirror,)
-            ).fetchone()
-            for _ in range(wanted - (row[0] if row else 0)):
-                self._create(conn, mirror, "ready")
+            rows = conn.execute("SELECT id FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %s", (mirror,))
+            return [str(shadow_id) for (shadow_id,) in rows]
 
-    def _create(self, conn: psycopg.Connection[Any], mirror: str, state: str) -> tuple[str, str]:
+    def fill(self, mirror: str, wanted: int, prepare: Callable[[str, str], None] = lambda _id, _password: None) -> None:
+        """Keeps `wanted` shadows of this mirror ready; `prepare` is called with id and password before one counts."""
+        missing = wanted - len(self.ready(mirror))
+        with self.admin() as conn:
+            for _ in range(missing):
+                self._create(conn, mirror, "ready", prepare)
+
+    def _create(
+        self,
+        conn: psycopg.Connection[Any],
+        mirror: str,
+        state: str,
+        prepare: Callable[[str, str], None] = lambda _id, _password: None,
+    ) -> tuple[str, str]:
         # The row first: a database without a row could never be reaped.
         shadow_id = self._reserve(conn, mirror)
         while shadow_id is None:
@@ -186,6 +198,7 @@ class Sandbox:
         database = sql.Identifier(f"shadow_{shadow_id}")
         conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(mirror)))
         password = self._add_role(conn, shadow_id)
+        prepare(shadow_id, password)
         kept = conn.execute(
             "UPDATE shadowdesk.shadows SET state = %s, password = %s WHERE id = %s", (state, password, shadow_id)
         )
@@ -279,21 +292,23 @@ class Sandbox:
 
     def password(self, shadow_id: str) -> str | None:
         """The role's password while the shadow is there and not being dropped; None after that."""
-        with self.admin() as conn:
-            row = conn.execute(
-                "SELECT password FROM shadowdesk.shadows WHERE id = %s AND state = 'taken' AND expires_at > now()",
-                (shadow_id,),
-            ).fetchone()
-        return row[0] if row else None
+        query = "SELECT password FROM shadowdesk.shadows WHERE id = %s AND state = 'taken' AND expires_at > now()"
+        rows = self._asked(query, (shadow_id,))
+        return rows[0][0] if rows else None
 
     def living(self, shadow_ids: Sequence[str]) -> frozenset[str]:
         """Those of the shadows that can be used."""
-        with self.admin() as conn:
-            rows = conn.execute(
-                "SELECT id FROM shadowdesk.shadows WHERE id = ANY(%s) AND state = 'taken' AND expires_at > now()",
-                (list(shadow_ids),),
-            ).fetchall()
-        return frozenset(str(shadow_id) for (shadow_id,) in rows)
+        query = "SELECT id FROM shadowdesk.shadows WHERE id = ANY(%s) AND state = 'taken' AND expires_at > now()"
+        return frozenset(str(shadow_id) for (shadow_id,) in self._asked(query, (list(shadow_ids),)))
+
+    def _asked(self, query: LiteralString, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The rows of a read; asked twice where the server went away in the middle of it: another may be there then."""
+        try:
+            with self.admin() as conn:
+                return conn.execute(query, params).fetchall()
+        except psycopg.OperationalError:
+            with self.admin() as conn:
+                return conn.execute(query, params).fetchall()
 
     def drop(self, shadow_id: str) -> None:
         """Drops one shadow: database, roles, registry row; safe to call again after a crash."""

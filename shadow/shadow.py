@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from shadow.catalog import NEXTVAL, Column, unrepeatable
 from shadow.clone import clone_table
@@ -18,14 +17,11 @@ from shadow.errors import ShadowExpired, StatementFailed, StatementRefused
 from shadow.fence import SHARED, SINK, Fence, FencedTable
 from shadow.needs import DELETE, READ, WRITE, closure
 from shadow.predicate import base, view_statements
+from shadow.preparing import Connected, prepare_surface
 from shadow.session import connect
-from shadow.snapshot import Snapshot
+from shadow.snapshot import OpenReader, Snapshot
 from shadow.watch import own, watch
 
-_ROLE_FUNCTIONS = (
-    "draw(text)", "begin_step(integer, text[], text[], text[])", "finish_step(integer)", "begin_rehearsal()",
-    "end_rehearsal()",
-)  # fmt: skip
 _RIGHTS = {READ: "SELECT", WRITE: "INSERT, UPDATE", DELETE: "DELETE"}
 
 
@@ -40,7 +36,8 @@ class Shadow:
         tenant_key: str,
         owner_url: str,
         role_url: str,
-        reader_url: str,
+        open_reader: OpenReader,
+        connected: Connected | None = None,
         snapshot: Snapshot | None = None,
         search_path: Sequence[str],
         max_bytes: int,
@@ -64,14 +61,18 @@ class Shadow:
         self.quiet = False
         #: The time for one statement that the hub set on the role's connection; None is the sandbox' own.
         self.timeout_ms: int | None = None
-        self._reader_url = reader_url
+        self._open_reader = open_reader
         self._max_bytes = max_bytes
-        try:
-            self.owner = connect(owner_url, search_path, application="shadowdesk owner")
-        except psycopg.OperationalError as error:
-            raise gone() from error
+        self._prepared = connected is not None
+        if connected is None:
+            try:
+                self.owner = connect(owner_url, search_path, application="shadowdesk owner")
+            except psycopg.OperationalError as error:
+                raise gone() from error
+        else:
+            self.owner = connected.owner
         self._role_url = role_url
-        self._role: psycopg.Connection[Any] | None = None
+        self._role: psycopg.Connection[Any] | None = connected.role if connected else None
         self._levels: dict[str, int] = {}
         self.clock_types = fence.catalog.clock_types
 
@@ -91,38 +92,25 @@ class Shadow:
         return self.owner.closed or (self._role is not None and self._role.closed)
 
     def prepare(self, snapshot: Snapshot) -> None:
-        """Makes the surface schema and the role's few rights; notes the snapshot the rows will come from."""
-        role = sql.Identifier(self.surface)
+        """Notes the snapshot the rows will come from; prepares the surface unless the pool did."""
         self.snapshot = snapshot
         with self.owner.transaction():
+            if not self._prepared:
+                prepare_surface(self.owner, self.surface, self.fence.catalog.schemas, self.search_path)
             self.owner.execute(
-                "INSERT INTO shadowdesk.snapshot(name, taken_at, filenodes) VALUES (%s, %s, %s)",
-                (snapshot.name, snapshot.taken_at, Jsonb(snapshot.filenodes)),
+                "INSERT INTO shadowdesk.snapshot(name, taken_at, filenodes) VALUES (%s, %s, %s::jsonb)",
+                (snapshot.name, snapshot.taken_at, snapshot.filenodes),
             )
-            path = sql.SQL(", ").join(sql.Identifier(name) for name in self.search_path).as_string(self.owner)
-            schemas = [sql.Identifier(n) for n in (self.surface, "shadowdesk", *self.fence.catalog.schemas)]
-            functions = [sql.SQL("shadowdesk.{}").format(sql.SQL(function)) for function in _ROLE_FUNCTIONS]
-            # One round trip.
-            self.owner.execute(
-                sql.SQL(
-                    "UPDATE shadowdesk.session SET search_path = {path}; CREATE SCHEMA {role};"
-                    " GRANT USAGE ON SCHEMA {schemas} TO {role}; GRANT EXECUTE ON FUNCTION {functions} TO {role}"
-                ).format(
-                    path=sql.Literal(path), role=role, schemas=sql.SQL(", ").join(schemas),
-                    functions=sql.SQL(", ").join(functions),
-                )
-            )  # fmt: skip
 
     def attach(self) -> None:
         """Takes up an already prepared shadow that another process made; its snapshot is imported by name."""
         try:
-            row = self.owner.execute("SELECT name, taken_at, filenodes FROM shadowdesk.snapshot").fetchone()
+            row = self.owner.execute("SELECT name, taken_at, filenodes::text FROM shadowdesk.snapshot").fetchone()
         except psycopg.errors.UndefinedTable as error:
             raise gone() from error
         if row is None:
             raise gone()
-        filenodes = {int(oid): int(node) for oid, node in row[2].items()}
-        self.snapshot = Snapshot(self._reader_url, self.fence.catalog.schemas, row[0], row[1], filenodes)
+        self.snapshot = Snapshot(self._open_reader, self.fence.catalog.schemas, *row)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -268,7 +256,7 @@ class Shadow:
                 f"Give {column_name} a value in the statement.",
             )
         try:
-            with connect(self._reader_url, self.search_path, application="shadowdesk ids") as source:
+            with self._open_reader("shadowdesk ids") as source:
                 values = self._drawn_on(source, column, column.sequence, count)
         except psycopg.Error as error:
             raise StatementFailed(

@@ -3,9 +3,10 @@
 Opened by the desk with the reader's URL; an idle holder keeps old rows from vacuum, so it lives for a bounded time.
 """
 
+import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Self
@@ -14,16 +15,22 @@ import psycopg
 from psycopg import sql
 
 from shadow.errors import ShadowError
-from shadow.session import connect
 
 
 class SnapshotGone(ShadowError):
     """The snapshot can no longer be imported, or production was rewritten since: the dry run must be rebased."""
 
 
+#: A reader connection with pinned settings, named for what it is used for (its application_name).
+OpenReader = Callable[[str], psycopg.Connection[Any]]
+
 _FILENODES = (
-    "SELECT c.oid, pg_relation_filenode(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relkind = 'r' AND n.nspname = ANY(%s)"
+    "SELECT coalesce(jsonb_object_agg(c.oid, pg_relation_filenode(c.oid)), '{{}}')::text FROM pg_class c"
+    " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname = ANY ({})"
+)
+_TAKE = (
+    "SET row_security = off; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+    " SELECT pg_export_snapshot(), now(), (" + _FILENODES + ")"
 )
 
 
@@ -31,26 +38,28 @@ class Snapshot:
     """A snapshot of production, held by this process or by another; `reader()` connects to exactly it."""
 
     def __init__(
-        self, reader_url: str, schemas: Sequence[str], name: str, taken_at: datetime, filenodes: Mapping[int, int]
+        self, open_reader: OpenReader, schemas: Sequence[str], name: str, taken_at: datetime, filenodes: str
     ) -> None:
+        """`filenodes`: where the tables' files were, as a JSON object of numbers by number."""
         self.name = name
         self.taken_at = taken_at
-        self.filenodes = dict(filenodes)
-        self._url = reader_url
+        self.filenodes = filenodes
+        self._open_reader = open_reader
         self._schemas = list(schemas)
         self._holder: psycopg.Connection[Any] | None = None
         self._deadline = math.inf
 
     @classmethod
-    def take(cls, reader_url: str, schemas: Sequence[str], *, max_s: float) -> Self:
+    def take(cls, open_reader: OpenReader, schemas: Sequence[str], *, max_s: float) -> Self:
         """A new snapshot, held by this process for at most `max_s` seconds."""
-        holder = connect(reader_url, schemas, application="shadowdesk snapshot")
-        holder.execute("SET row_security = off")
-        holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        row = holder.execute("SELECT pg_export_snapshot(), now()").fetchone()
-        assert row is not None  # noqa: S101 - an export always returns its name
-        filenodes = dict(holder.execute(_FILENODES, (list(schemas),)).fetchall())
-        snapshot = cls(reader_url, schemas, row[0], row[1], filenodes)
+        holder = open_reader("shadowdesk snapshot")
+        try:
+            # One call to the server.
+            [row] = list(holder.execute(sql.SQL(_TAKE).format(list(schemas))).results())[-1]
+        except BaseException:
+            holder.close()
+            raise
+        snapshot = cls(open_reader, schemas, *row)
         snapshot._holder = holder
         snapshot._deadline = time.monotonic() + max_s
         return snapshot
@@ -77,10 +86,10 @@ class Snapshot:
         if self.overdue:
             self.close()
             raise _gone("the snapshot was held for its longest time")
-        conn = connect(self._url, self._schemas, application="shadowdesk clone")
+        conn = self._open_reader("shadowdesk clone")
         try:
-            now = dict(conn.execute(_FILENODES, (self._schemas,)).fetchall())
-            if any(now.get(oid) != node for oid, node in self.filenodes.items()):
+            [(now,)] = conn.execute(sql.SQL(_FILENODES).format(self._schemas)).fetchall()
+            if not self._same_files(json.loads(now)):
                 raise _gone("a table of production was rewritten or truncated since")
             conn.execute("SET row_security = off")
             conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -91,6 +100,9 @@ class Snapshot:
             yield conn
         finally:
             conn.close()
+
+    def _same_files(self, now: Mapping[str, int]) -> bool:
+        return all(now.get(oid) == node for oid, node in json.loads(self.filenodes).items())
 
 
 def _gone(why: str) -> SnapshotGone:

@@ -281,7 +281,7 @@ CREATE TABLE IF NOT EXISTS shadowdesk.shadows (
 -- One ready shadow of this mirror, taken by exactly one process.
 UPDATE shadowdesk.shadows SET state = 'taken', expires_at = now() + make_interval(secs => %(ttl_s)s)
 WHERE id = (SELECT id FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %(mirror)s AND password IS NOT NULL
-            ORDER BY created_at FOR UPDATE SKIP LOCKED LIMIT 1)
+            ORDER BY id = ANY(%(preferred)s) DESC, created_at FOR UPDATE SKIP LOCKED LIMIT 1)
 RETURNING id, password
 
 -- name: reserve_shadow

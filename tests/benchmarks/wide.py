@@ -52,8 +52,9 @@ def _dry_runs(server: EmbeddedServer, production: Production, repeats: int, pool
     starts, steps = [], []
     for number in range(repeats):
         started = time.perf_counter()
-        hit = production.tenant("1")
-        shadow, _ = shadows.start(hit.key)
+        fence = production.fence()
+        hit = production.tenant("1", fence)
+        shadow, _ = shadows.start(hit.key, fence=fence)
         starts.append(time.perf_counter() - started)
         shadows.keep(str(number), shadow)
         started = time.perf_counter()
