@@ -13,6 +13,7 @@ from psycopg import sql
 
 from shadow.fence import Fence
 from shadow.predicate import Predicates, base
+from shadow.tenant_key import key_text
 
 Connection = psycopg.Connection[Any]
 
@@ -113,7 +114,7 @@ def conditions(conn: Connection, fence: Fence) -> Iterator[Check]:
     """Every predicate of the fence, the operator's own conditions included, is SQL that production understands."""
     wrong = []
     key = conn.execute(
-        sql.SQL("SELECT {}::text FROM {} LIMIT 1").format(sql.Identifier(fence.key), base(fence.tables[fence.root]))
+        sql.SQL("SELECT {} FROM {} LIMIT 1").format(key_text(fence.key), base(fence.tables[fence.root]))
     ).fetchone()
     for name, table in fence.tables.items():
         if key is not None and table.owned and (table.when or table.declared):

@@ -33,7 +33,7 @@ class RootGuess:
     """A table that may be the tenant's, how many tables lead to it, and why it is thought so."""
 
     table: str
-    key: str
+    key: tuple[str, ...]
     label: str
     reached: int
     reason: str
@@ -62,7 +62,7 @@ class Guesses:
 
 
 def guess(conn: psycopg.Connection[Any], catalog: Catalog) -> Guesses | None:
-    """What the tenancy may be; None where no table has a single-column key to be a tenant's."""
+    """What the tenancy may be; None where no table can be a tenant's."""
     roots = _roots(catalog)
     if not roots:
         return None
@@ -98,9 +98,10 @@ def _roots(catalog: Catalog) -> tuple[RootGuess, ...]:
     referred = {name for name, _ in pointing.most_common(_CANDIDATES)}
     for name, table in catalog.tables.items():
         likely = name in referred or _rank(table.relation) < len(_TENANTS)
-        if not likely or len(table.key) != 1 or table.kind != "r":
+        if not likely or not _tells_apart(table) or table.kind != "r":
             continue
-        fence = build_fence(catalog, FenceRules(root=name, key=table.key[0], tenant_column=_column_for(name)))
+        column = _column_for(name) if len(table.key) == 1 else None
+        fence = build_fence(catalog, FenceRules(root=name, key=table.key, tenant_column=column))
         reached = sum(one.owned for one in fence.tables.values()) - 1
         rank = _rank(table.relation)
         if reached == 0 and rank == len(_TENANTS):
@@ -108,7 +109,7 @@ def _roots(catalog: Catalog) -> tuple[RootGuess, ...]:
         named = f"named like a tenant ({_TENANTS[rank]})" if rank < len(_TENANTS) else "its name does not say so"
         reason = f"{reached} of {len(catalog.tables) - 1} other tables lead to it; {named}"
         label = next((c.name for wanted in _LABELS for c in table.columns if c.name.lower() == wanted), table.key[0])
-        found.append(RootGuess(table=name, key=table.key[0], label=label, reached=reached, reason=reason))
+        found.append(RootGuess(table=name, key=table.key, label=label, reached=reached, reason=reason))
     most = max((one.reached for one in found), default=0)
 
     # a tenant's name counts where about as much leads to it as to the best: countries reach everything as well
@@ -116,6 +117,14 @@ def _roots(catalog: Catalog) -> tuple[RootGuess, ...]:
         return (_rank(one.table) if 2 * one.reached >= most else len(_TENANTS) + 1, -one.reached, one.table)
 
     return tuple(sorted(found, key=order))[:5]
+
+
+def _tells_apart(table: Table) -> bool:
+    """A key of one column, or of several of a table that is named like a tenant and is nobody's child by them."""
+    if len(table.key) <= 1:
+        return bool(table.key)
+    linked = {column for fk in table.foreign_keys for column in fk.columns}
+    return _rank(table.relation) < len(_TENANTS) and linked.isdisjoint(table.key)
 
 
 def _rank(name: str) -> int:
@@ -134,7 +143,9 @@ def _column_for(name: str) -> str:
 
 
 def _tenant_column(catalog: Catalog, root: RootGuess) -> str:
-    column, kind = _column_for(root.table), catalog.tables[root.table].column(root.key).type
+    if len(root.key) > 1:
+        return ""
+    column, kind = _column_for(root.table), catalog.tables[root.table].column(root.key[0]).type
     fits = [t for t in catalog.tables.values() if any(c.name == column and c.type == kind for c in t.columns)]
     return column if fits else ""
 
@@ -230,10 +241,13 @@ def _sampled(
 def _with_null_tenant(conn: psycopg.Connection[Any], fence: Fence) -> Iterator[str]:
     """Tables with the tenant's column where some rows have none."""
     for name, table in fence.tables.items():
-        if table.fence_class != "direct" or table.table.column(str(table.tenant_column)).not_null:
+        if table.fence_class != "direct" or len(table.tenant_columns) > 1:
+            continue
+        column = table.tenant_columns[0]
+        if table.table.column(column).not_null:
             continue
         query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL)").format(
-            _named_table(table.table), sql.Identifier(str(table.tenant_column))
+            _named_table(table.table), sql.Identifier(column)
         )
         row = conn.execute(query).fetchone()
         if row and row[0]:

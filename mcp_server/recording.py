@@ -102,7 +102,7 @@ def rules_to_json(rules: FenceRules) -> dict[str, Any]:
 
 
 def rules_from_json(data: Mapping[str, Any]) -> FenceRules:
-    """The rules that `rules_to_json` wrote."""
+    """The rules that `rules_to_json` wrote; JSON's lists stand for several columns."""
     tables = {name: TableRule(**{**rule, "via": via_from(rule["via"])}) for name, rule in data["tables"].items()}
     return FenceRules(**{**data, "tables": tables})
 

@@ -15,7 +15,7 @@ class SurfaceTable:
     """One table that statements may name.
 
     `columns` maps each column, in the view's order, to format_type's text; `key` is the key rows are known by;
-    `unique_keys` are all unique keys; `unique_with_tenant` those of them that contain the tenant column or a fenced
+    `unique_keys` are all unique keys; `unique_with_tenant` those of them that contain the tenant columns or a fenced
     parent's key, so that ON CONFLICT cannot meet a row outside the fence; `defaults` maps columns to the text of
     their default expression; `always` are identity columns GENERATED ALWAYS, whose ids only we may give;
     `read_only` is why an owned table may not be written.
@@ -27,7 +27,7 @@ class SurfaceTable:
     unique_keys: tuple[frozenset[str], ...]
     unique_with_tenant: tuple[frozenset[str], ...]
     not_null: frozenset[str]
-    tenant_column: str | None
+    tenant_columns: tuple[str, ...]
     writable: bool
     fence_class: str
     defaults: Mapping[str, str]
