@@ -133,6 +133,7 @@ def build_fence(catalog: Catalog, rules: FenceRules) -> Fence:
     for name in rules.tables:
         if name not in catalog.tables:
             raise FenceInvalid(f"[fence.tables.{name}]: there is no such table.")
+    corrections, rules = rules.tables, _without_unreadable(catalog, rules)
     fenced = {rules.root: FencedTable(table=catalog.tables[rules.root], fence_class=ROOT, tenant_columns=key)}
     _add_direct(fenced, catalog, rules, key)
     _add_reached(fenced, catalog, rules)
@@ -141,8 +142,28 @@ def build_fence(catalog: Catalog, rules: FenceRules) -> Fence:
     _add_sinks(fenced, catalog, rules)
     for name, table in catalog.tables.items():
         fenced.setdefault(name, FencedTable(table=table, fence_class=OUTSIDE, surface=False))
-    tables = {name: _correct(fenced[name], rules.tables.get(name)) for name in sorted(fenced)}
+    tables = {name: _correct(fenced[name], corrections.get(name)) for name in sorted(fenced)}
+    for name, one in tables.items():
+        if one.fence_class != OUTSIDE and one.table.rests_on:
+            raise FenceInvalid(
+                f"[fence] no shadow can hold {name}: it needs {one.table.rests_on}, which shadowdesk_reader may not"
+                " read. Grant it SELECT there and USAGE on the schema, or leave the table out:"
+                f' [fence.tables.{name}] class = "outside".'
+            )
     return Fence(root=rules.root, key=key, label=rules.label, tables=tables, catalog=catalog)
+
+
+def _without_unreadable(catalog: Catalog, rules: FenceRules) -> FenceRules:
+    """The rules with every table that the reader may not read outside. Raises FenceInvalid where one wants it in."""
+    closed = [name for name, table in catalog.tables.items() if table.unreadable]
+    for name in closed:
+        wanted = rules.tables.get(name, TableRule())
+        if name == rules.root or wanted.column or wanted.via or wanted.fence_class not in (None, OUTSIDE):
+            raise FenceInvalid(
+                f"[fence] {name}: shadowdesk_reader may not read it. Grant it SELECT on the table and USAGE on its"
+                " schema, or leave it outside."
+            )
+    return replace(rules, tables={**rules.tables, **dict.fromkeys(closed, TableRule(fence_class=OUTSIDE))})
 
 
 def _root_key(root: Table, rules: FenceRules) -> tuple[str, ...]:
@@ -353,6 +374,8 @@ def _sentences(fence: Fence, table: FencedTable) -> list[str]:
             found.append(f"cut   {_edge(fk)}: {fence.tables[fk.parent].fence_class}")
     if table.fence_class == SHARED:
         found.append("all rows, read-only" if table.whole else "rows the tenant's rows refer to, read-only")
+    if table.table.unreadable:
+        found.append("shadowdesk_reader may not read it: no shadow holds it")
     if table.fence_class == SINK:
         found.append("written by triggers only: empty in the shadow, new rows counted")
     if table.owned and table.read_only and table.surface:

@@ -25,7 +25,7 @@ SELECT a.attrelid AS oid, a.attname AS name, format_type(a.atttypid, a.atttypmod
        (t.typcategory IN ('A', 'C') OR b.typname IN ('json', 'jsonb', 'hstore')) AS nested,
        -- the date/time type itself, also below a domain: what the transaction's clock looks like in such a column
        CASE WHEN b.typcategory = 'D' THEN format_type(b.oid, coalesce(d0.mod, a.atttypmod)) ELSE '' END AS clock,
-       s.schema AS sequence_schema, s.name AS sequence_name
+       s.schema AS sequence_schema, s.name AS sequence_name, coalesce(s.seen, true) AS sequence_seen
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN LATERAL (
@@ -36,7 +36,8 @@ LEFT JOIN LATERAL (
 JOIN pg_type b ON b.oid = coalesce(d0.oid, t.oid)
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN LATERAL (
-  SELECT sn.nspname AS schema, sc.relname AS name
+  SELECT sn.nspname AS schema, sc.relname AS name,
+         has_schema_privilege(sn.oid, 'USAGE') AND has_sequence_privilege(sc.oid, 'SELECT') AS seen
   FROM pg_depend dep JOIN pg_class sc ON sc.relkind = 'S' JOIN pg_namespace sn ON sn.oid = sc.relnamespace
   WHERE (dep.classid = 'pg_attrdef'::regclass AND dep.objid = d.oid AND dep.refclassid = 'pg_class'::regclass AND dep.refobjid = sc.oid)
      OR (d.oid IS NULL AND t.typdefaultbin IS NOT NULL AND dep.classid = 'pg_type'::regclass AND dep.objid = t.oid
@@ -109,4 +110,6 @@ SELECT md5(string_agg(part, ';' ORDER BY part COLLATE "C")) AS fingerprint FROM 
   UNION ALL SELECT 'd' || oid || ':' || xmin FROM pg_attrdef WHERE adrelid = ANY(ARRAY(SELECT oid FROM classes))
   UNION ALL SELECT 'y' || oid || ':' || xmin FROM types
   UNION ALL SELECT 'e' || oid || ':' || xmin FROM pg_enum WHERE enumtypid = ANY(ARRAY(SELECT oid FROM types))
+  -- who may look into a schema decides which of its tables a shadow can hold
+  UNION ALL SELECT 'n' || oid || ':' || xmin FROM pg_namespace WHERE oid = ANY((SELECT oids FROM app)::oid[])
 ) parts
