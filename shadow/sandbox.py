@@ -161,28 +161,33 @@ class Sandbox:
         """
         with self.admin() as conn:
             taken = conn.execute(block("take_ready"), {"mirror": mirror, "ttl_s": self.limits.ttl_s}).fetchone()
-            return (taken[0], taken[1]) if taken else self._create(conn, mirror, "taken")
+            return (taken[0], taken[1]) if taken else self._create(conn, mirror)
 
     def fill(self, mirror: str, wanted: int) -> None:
-        """Keeps `wanted` shadows of this mirror ready."""
+        """Keeps `wanted` shadows of this mirror ready, as far as there is room: ready ones count like used ones."""
         with self.admin() as conn:
             row = conn.execute(
                 "SELECT count(*) FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %s", (mirror,)
             ).fetchone()
             for _ in range(wanted - (row[0] if row else 0)):
-                self._create(conn, mirror, "ready")
+                if (shadow_id := self._reserve(conn, mirror)) is None:
+                    return
+                self._make(conn, shadow_id, mirror, "ready")
 
-    def _create(self, conn: psycopg.Connection[Any], mirror: str, state: str) -> tuple[str, str]:
+    def _create(self, conn: psycopg.Connection[Any], mirror: str) -> tuple[str, str]:
         # The row first: a database without a row could never be reaped.
         shadow_id = self._reserve(conn, mirror)
         while shadow_id is None:
-            if not self._drop_ended(conn):
+            if not self._drop_unneeded(conn, mirror):
                 raise QuotaExceeded(
                     f"The sandbox holds {self.limits.max_shadows} shadows, which is its limit.",
                     "No dry run was started.",
                     "Discard dry runs you no longer need, or wait for old ones to expire.",
                 )
             shadow_id = self._reserve(conn, mirror)
+        return self._make(conn, shadow_id, mirror, "taken")
+
+    def _make(self, conn: psycopg.Connection[Any], shadow_id: str, mirror: str, state: str) -> tuple[str, str]:
         database = sql.Identifier(f"shadow_{shadow_id}")
         conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(mirror)))
         password = self._add_role(conn, shadow_id)
@@ -208,9 +213,9 @@ class Sandbox:
             row = conn.execute(block("reserve_shadow"), values).fetchone()
         return str(row[0]) if row else None
 
-    def _drop_ended(self, conn: psycopg.Connection[Any]) -> bool:
-        """Makes room: drops the shadow that ended first; False when every one is still in use."""
-        row = conn.execute(block("claim_ended")).fetchone()
+    def _drop_unneeded(self, conn: psycopg.Connection[Any], mirror: str) -> bool:
+        """Makes room: drops one that no dry run of this mirror waits for; False when every one is still in use."""
+        row = conn.execute(block("claim_room"), {"mirror": mirror}).fetchone()
         if row is None:
             return False
         self._drop(conn, row[0])
