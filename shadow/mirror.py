@@ -123,14 +123,13 @@ def check_apart(admin: psycopg.Connection[Any], reader_url: str) -> None:
 
     Every role may connect to a database until its owner takes that right from PUBLIC (Postgres docs 5.8).
     """
-    same = "SELECT system_identifier::text || pg_postmaster_start_time()::text FROM pg_control_system()"
     with psycopg.connect(reader_url) as production:
         open_to_all = production.execute(
             "SELECT datname FROM pg_database d WHERE datname = current_database() AND EXISTS ("
             " SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba)))"
             " WHERE grantee = 0 AND privilege_type = 'CONNECT')"
         ).fetchone()
-        if open_to_all is None or production.execute(same).fetchone() != admin.execute(same).fetchone():
+        if open_to_all is None or not same_server(production, admin):
             return
         name = sql.Identifier(open_to_all[0]).as_string(production)
     raise SandboxUnavailable(
@@ -139,6 +138,12 @@ def check_apart(admin: psycopg.Connection[Any], reader_url: str) -> None:
         f"As its owner: GRANT CONNECT ON DATABASE {name} to the app's own roles, then REVOKE CONNECT, TEMPORARY ON"
         f" DATABASE {name} FROM PUBLIC; or give the sandbox a server of its own.",
     )
+
+
+def same_server(one: psycopg.Connection[Any], other: psycopg.Connection[Any]) -> bool:
+    """True when both connections lead to the same running server."""
+    asked = "SELECT system_identifier::text || pg_postmaster_start_time()::text FROM pg_control_system()"
+    return one.execute(asked).fetchone() == other.execute(asked).fetchone()
 
 
 def _create(admin: psycopg.Connection[Any], name: str, reader_url: str) -> None:
