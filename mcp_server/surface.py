@@ -25,6 +25,7 @@ def _of_any_tenant(fence: Fence) -> Surface:
         allow_functions=frozenset(),
         server_version=fence.catalog.server_version,
         outside=frozenset(fence.tables) - frozenset(shown),
+        parts={part: name for part, name in fence.catalog.parts.items() if name in shown},
     )
 
 

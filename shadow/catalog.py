@@ -97,6 +97,8 @@ class Table:
     triggers: tuple[Trigger, ...]
     partitions: tuple[tuple[str, str], ...] = ()
     rules: bool = False
+    #: Names of the tables that inherit from it.
+    heirs: tuple[str, ...] = ()
     #: The reader may not read it: no shadow holds it.
     unreadable: bool = False
     #: The table without which no shadow can hold this one as production has it; '' where it needs none.
@@ -132,6 +134,13 @@ class Catalog:
     def partition_of(self) -> dict[str, str]:
         """Every partition's bare name in lower case → its table: triggers may name it."""
         return {part.lower(): name for name, table in self.tables.items() for _, part in table.partitions}
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """Every partition's and inheriting table's bare name → the table whose rows it holds."""
+        found = {part: name for name, table in self.tables.items() for part in table.heirs}
+        found |= {part: name for name, table in self.tables.items() for _, part in table.partitions}
+        return {part: name for part, name in found.items() if part not in self.tables}
 
     @cached_property
     def clock_types(self) -> dict[str, str]:
@@ -230,6 +239,7 @@ def _table(
         ),
         rules=row["rules"],
         partitions=tuple((schema, name) for schema, name in row["partitions"] or ()),
+        heirs=tuple(row["heirs"] or ()),
     )
 
 

@@ -4,7 +4,7 @@ Made by `shadow.gate`; read by the dry run, the rehearsal and the replay, which 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["select", "insert", "update", "delete", "merge"]
@@ -41,7 +41,8 @@ class Surface:
 
     `functions` maps the names of pg_catalog's functions to the worst volatility among their overloads
     ('i', 's' or 'v'); `allow_functions` are names the owner's configuration adds; `outside` are tables that exist
-    but are not on the surface; `tenant_key` is the text of the tenant's key.
+    but are not on the surface; `parts` names the table of each partition or inheriting table; `tenant_key` is the text
+    of the tenant's key.
     """
 
     tables: Mapping[str, SurfaceTable]
@@ -50,6 +51,7 @@ class Surface:
     allow_functions: frozenset[str]
     server_version: int
     outside: frozenset[str]
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,12 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name,
        -- every table below a partitioned one that holds rows: triggers may name them
        CASE WHEN c.relkind = 'p' THEN (SELECT array_agg(ARRAY[pn.nspname, pc.relname]::text[] ORDER BY pn.nspname, pc.relname)
          FROM pg_partition_tree(c.oid) pt JOIN pg_class pc ON pc.oid = pt.relid JOIN pg_namespace pn ON pn.oid = pc.relnamespace
-         WHERE pt.level > 0) END AS partitions
+         WHERE pt.level > 0) END AS partitions,
+       -- tables that inherit from an ordinary one: their rows are read as the parent's, by its name only
+       CASE WHEN c.relkind = 'r' THEN (WITH RECURSIVE below AS (
+           SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = c.oid
+           UNION SELECT i.inhrelid FROM pg_inherits i JOIN below b ON b.inhrelid = i.inhparent)
+         SELECT array_agg(h.relname::text ORDER BY h.relname) FROM below b JOIN pg_class h ON h.oid = b.inhrelid) END AS heirs
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY(%(schemas)s)
   AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
