@@ -79,6 +79,11 @@ def _tables(guesses: Guesses) -> Iterator[str]:
         yield f"{comment}[fence.tables.{_key(link.table)}]"
         yield f"{comment}via = {_via(link)}"
         yield ""
+    for name, because in guesses.resting:
+        yield _comment(f"{name} needs {because}, which the reader may not read: no shadow can hold it.")
+        yield f"[fence.tables.{_key(name)}]"
+        yield 'class = "outside"'
+        yield ""
     for name in guesses.everybody:
         yield _comment(f"GUESS: some rows of {name} have no tenant. If they are for everybody (read-only), uncomment:")
         yield f"# [fence.tables.{_key(name)}]"

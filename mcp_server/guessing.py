@@ -58,6 +58,8 @@ class Guesses:
     links: tuple[LinkGuess, ...]
     everybody: tuple[str, ...]
     measures: tuple[tuple[str, str], ...]
+    #: Tables that no shadow can hold, each with the unreadable one that it needs.
+    resting: tuple[tuple[str, str], ...]
     fence: Fence
 
 
@@ -68,7 +70,9 @@ def guess(conn: psycopg.Connection[Any], catalog: Catalog) -> Guesses | None:
         return None
     root = roots[0]
     column = _tenant_column(catalog, root)
-    rules = FenceRules(root=root.table, key=root.key, label=root.label, tenant_column=column or None)
+    rules = FenceRules(
+        root=root.table, key=root.key, label=root.label, tenant_column=column or None, tables=_resting(catalog)
+    )
     links: dict[str, LinkGuess] = {}
     fence = build_fence(catalog, rules)
     while True:  # a guessed link may make its table the parent that another guess needs
@@ -89,7 +93,12 @@ def guess(conn: psycopg.Connection[Any], catalog: Catalog) -> Guesses | None:
     return Guesses(
         roots=roots, tenant_column=column, links=tuple(links.values()), everybody=everybody,
         measures=tuple(_measures(fence)), fence=fence,
+        resting=tuple((name, catalog.tables[name].rests_on) for name in sorted(_resting(catalog))),
     )  # fmt: skip
+
+
+def _resting(catalog: Catalog) -> dict[str, TableRule]:
+    return {name: TableRule(fence_class=OUTSIDE) for name, table in catalog.tables.items() if table.rests_on}
 
 
 def _roots(catalog: Catalog) -> tuple[RootGuess, ...]:
@@ -98,10 +107,11 @@ def _roots(catalog: Catalog) -> tuple[RootGuess, ...]:
     referred = {name for name, _ in pointing.most_common(_CANDIDATES)}
     for name, table in catalog.tables.items():
         likely = name in referred or _rank(table.relation) < len(_TENANTS)
-        if not likely or not _tells_apart(table) or table.kind != "r":
+        if not likely or not _tells_apart(table) or table.kind != "r" or table.unreadable or table.rests_on:
             continue
         column = _column_for(name) if len(table.key) == 1 else None
-        fence = build_fence(catalog, FenceRules(root=name, key=table.key, tenant_column=column))
+        rules = FenceRules(root=name, key=table.key, tenant_column=column, tables=_resting(catalog))
+        fence = build_fence(catalog, rules)
         reached = sum(one.owned for one in fence.tables.values()) - 1
         rank = _rank(table.relation)
         if reached == 0 and rank == len(_TENANTS):
@@ -153,6 +163,8 @@ def _tenant_column(catalog: Catalog, root: RootGuess) -> str:
 def _links(conn: psycopg.Connection[Any], fence: Fence, guessed: set[str]) -> Iterator[LinkGuess]:
     """For each table outside, or inside by a guess: polymorphic pairs first, then columns named after a table."""
     for name, table in fence.tables.items():
+        if table.table.unreadable or table.table.rests_on:
+            continue
         if (table.fence_class == OUTSIDE or name in guessed) and (
             found := _polymorphic(conn, fence, table.table) or _named(conn, fence, table.table)
         ):

@@ -3,8 +3,11 @@
 import pytest
 
 from mcp_server.errors import ConfigurationInvalid
+from mcp_server.first_settings import guessed_settings
+from mcp_server.production import Production
 from shadow.errors import Diverged, StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule, certificate
+from shadow.mirror import mirror_name
 from tests.fixes import REP
 from tests.schemas.whole import TENANTS, Way, WholeWay, schema
 
@@ -65,9 +68,16 @@ def test_rights_that_come_and_go_are_another_mirror(whole_way: WholeWay) -> None
     way.fixes.production("GRANT SELECT ON secrets TO shadowdesk_reader")
     applied = way.applied("UPDATE secrets SET pin = 'x'", plain=["UPDATE secrets SET pin = 'x' WHERE contract = 2"])
     assert applied.diff.total_rows == 1
+    before = way.fence
     way.fixes.production(
         "GRANT SELECT ON ALL TABLES IN SCHEMA hidden TO PUBLIC; GRANT USAGE ON SCHEMA hidden TO PUBLIC"
     )
+    later = Production(
+        way.fixes.desk.production.settings
+    )  # as the next process sees it: the app's schemas are the same
+    assert later.fence().catalog.fingerprint == before.catalog.fingerprint
+    assert mirror_name(later.fence()) != mirror_name(before)
+    later.close()
     way.fixes.production("COMMENT ON TABLE contracts IS 'x'; ALTER TABLE contracts ADD more int")
     with pytest.raises(StatementFailed):
         way.run("UPDATE contracts SET origin = 7 WHERE id = 4")
@@ -87,6 +97,18 @@ def test_a_tenants_table_that_needs_what_nobody_may_read_is_refused_in_words(who
     outside = whole_way(text, FenceRules(root="tenants", tables={"deals": TableRule(fence_class="outside")}))
     outside.fixes.production("REVOKE ALL ON kinds FROM shadowdesk_reader")
     assert outside.applied("UPDATE tenants SET name = 'x'", plain=["UPDATE tenants SET name = 'x' WHERE id = 1"])
+
+
+def test_init_keeps_away_from_what_the_reader_may_not_read(whole_way: WholeWay) -> None:
+    way = whole_way(
+        schema("rights", "resting") + RESTING["a check"] + "; CREATE TABLE companies(id int PRIMARY KEY, tenant_id int,"
+        " kinds_id int); CREATE TABLE stays(id int PRIMARY KEY, company_id int REFERENCES companies)"
+    )
+    way.fixes.production("REVOKE ALL ON kinds, companies FROM shadowdesk_reader")
+    text, guesses = guessed_settings(way.fixes.desk.production.settings.reader_url, ("public",))
+    assert guesses.roots[0].table == "tenants"
+    assert "# deals needs public.kinds, which the reader may not read" in text
+    assert '[fence.tables.deals]\nclass = "outside"' in text
 
 
 def test_a_partition_nobody_may_read_closes_the_whole_table(whole_way: WholeWay) -> None:
