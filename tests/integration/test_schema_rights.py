@@ -1,10 +1,14 @@
 """Schemas and tables that the reader may not read: left out of the mirror, told, and in nobody's way."""
 
+import json
+
 import pytest
 
 from mcp_server.errors import ConfigurationInvalid
 from mcp_server.first_settings import guessed_settings
 from mcp_server.production import Production
+from mcp_server.recording import export, write
+from mcp_server.recording_run import run_with_rows
 from shadow.errors import Diverged, StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule, certificate
 from shadow.mirror import mirror_name
@@ -121,6 +125,16 @@ def test_a_partition_nobody_may_read_closes_the_whole_table(whole_way: WholeWay)
     way.fixes.production("REVOKE ALL ON day_2 FROM shadowdesk_reader")
     with pytest.raises(ConfigurationInvalid, match=r"no shadow can hold days: it needs public\.day_2"):
         way.run()
+
+
+def test_a_recording_leaves_out_what_the_reader_may_not_read(whole_way: WholeWay) -> None:
+    meant = FenceRules(root="tenants", label="name", tables={"secrets": TableRule(fence_class="outside")})
+    way = whole_way(schema("rights", "another_teams"), meant)
+    way.fixes.production(CLOSED)
+    dry_run = way.run("UPDATE contracts SET mood = 'angry' WHERE id = 2")
+    document = json.loads(write(export(way.fixes.desk, REP, dry_run, with_rows=True)))
+    assert "secrets(" not in document["definitions"] and "TABLE public.secrets" not in document["definitions"]
+    assert run_with_rows(document) == []
 
 
 @pytest.mark.parametrize("rule", [TableRule(fence_class="shared"), TableRule(via="contract -> contracts.id")])

@@ -1,11 +1,14 @@
 """How the tenant's rows are found and kept apart: hops, paths, shared rows, spellings, rows for everybody."""
 
+import json
+
 import psycopg
 import pytest
 
 from mcp_server.errors import ConfigurationInvalid
 from mcp_server.guessing import guess
-from mcp_server.recording import rules_from_json, rules_to_json
+from mcp_server.recording import export, rules_from_json, rules_to_json, write
+from mcp_server.recording_run import run_with_rows
 from shadow.errors import Drifted, StatementFailed, StatementRefused, TenantNotFound
 from shadow.fence import FenceRules, TableRule, build_fence
 from shadow.owners import count_rows
@@ -95,6 +98,8 @@ def test_a_tenants_key_of_several_columns(whole_way: WholeWay) -> None:
         ],
     )  # fmt: skip
     assert applied.diff.total_rows == 10
+    shown = way.run("UPDATE orders SET n = 7 WHERE order_no = 1", "INSERT INTO orders(order_no, n) VALUES (5, 5)")
+    assert run_with_rows(json.loads(write(export(way.fixes.desk, REP, shown, with_rows=True)))) == []
     [(proposal,)] = way.fixes.production("SELECT proposal_id FROM shadowdesk.receipts")
     way.fixes.reverted(str(proposal))
     assert {k: v for k, v in way.fixes.rows().items() if k != "receipts"} == before
