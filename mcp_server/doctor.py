@@ -5,23 +5,32 @@ Called by `shadowdesk doctor`; what it tries is rolled back.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from typing import Literal
 
 import psycopg
 
 from mcp_server.assembly import control_urls, open_on, production_settings, sandbox_limits, sandbox_server
 from mcp_server.doctor_rights import Check, applier_rights, audit_rights, conditions, reader_rights
 from mcp_server.doctor_rights import settings as server_settings
+from mcp_server.doctor_sandbox import sandbox_checks
 from mcp_server.errors import EXPLAINED
 from mcp_server.install import APPLIER, READER
 from mcp_server.production import Production
 from mcp_server.settings import Settings
 from shadow.fence import Fence
+from shadow.sandbox import Sandbox
+from shadow.sandbox_server import SandboxServer
+
+Only = Literal["mcp", "pages"]
 
 
 def check_production(production: Production) -> Iterator[Check]:
     """Reader and applier: reachable, the right role, the rights they need and those they must not have."""
     settings = production.settings
     schemas = settings.search_path
+    fence, wrong = _fence(production)
+    tables = [one.table for one in fence.tables.values()] if fence else []
+    closed = {(table.schema, table.relation) for table in tables if table.unreadable}
 
     def reader(conn: psycopg.Connection[tuple[object, ...]]) -> Iterator[Check]:
         yield from _check_reader(conn)
@@ -30,21 +39,27 @@ def check_production(production: Production) -> Iterator[Check]:
 
     def applier(conn: psycopg.Connection[tuple[object, ...]]) -> Iterator[Check]:
         yield from _check_applier(conn)
-        yield from applier_rights(conn, schemas)
+        yield from applier_rights(conn, schemas, closed)
 
     yield from _connection("production.reader_url", settings.reader_url, reader)
     if settings.applier_url is None:
         yield Check(name="production.applier_url", ok=True, detail="not configured: this process cannot confirm")
     else:
         yield from _connection("production.applier_url", settings.applier_url, applier)
-    try:
-        fence = production.fence()
-    except EXPLAINED as error:
-        yield Check(name="fence", ok=False, detail=str(error), mend="Correct [fence] in shadowdesk.toml.")
+    yield from wrong
+    if fence is None:
         return
     yield from _check_fence(fence)
     with production.reader() as conn:
         yield from conditions(conn, fence)
+
+
+def _fence(production: Production) -> tuple[Fence | None, list[Check]]:
+    try:
+        return production.fence(), []
+    except EXPLAINED as error:
+        mend = "Correct [fence] in shadowdesk.toml, or what stands above."
+        return None, [Check(name="fence", ok=False, detail=str(error), mend=mend)]
 
 
 def _connection(
@@ -86,10 +101,6 @@ def _check_reader(conn: psycopg.Connection[tuple[object, ...]]) -> Iterator[Chec
     yield Check(name="reader is no superuser", ok=not _asked(conn, _SUPER), detail=f"role {conn.info.user}", mend=mend)
     writes = _asked(conn, f"SELECT bool_or(has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE')) {_FROM}")
     yield Check(name="reader cannot write", ok=not writes, detail="INSERT, UPDATE, DELETE on app tables", mend=mend)
-    reads = _asked(conn, f"SELECT bool_and(has_table_privilege(c.oid, 'SELECT')) {_FROM}")
-    yield Check(
-        name="reader can read every app table", ok=reads, detail="SELECT", mend="Run `shadowdesk install` again."
-    )
     primary = not _asked(conn, "SELECT pg_is_in_recovery()")
     yield Check(
         name="reader is on the primary", ok=primary, detail="ids are reserved with nextval",
@@ -130,6 +141,13 @@ def _check_fence(fence: Fence) -> Iterator[Check]:
         name="every tenant table has a key", ok=not keyless, detail=", ".join(keyless) or "yes",
         mend="Tables without a primary key or unique NOT NULL index are read-only here.",
     )  # fmt: skip
+    closed = [t.table.name for t in fence.tables.values() if t.table.unreadable and not t.corrected]
+    elsewhere = [name for name in fence.catalog.left_out if name.partition(".")[0] not in fence.catalog.schemas]
+    yield Check(
+        name="reader can read every app table", ok=not closed,
+        detail=", ".join(closed[:8]) or (f"left out of shadows: {', '.join(elsewhere[:8])}" if elsewhere else "yes"),
+        mend='Run `shadowdesk install` again, or say that it is meant: [fence.tables.X] class = "outside".',
+    )  # fmt: skip
     outside = [t.table.name for t in fence.tables.values() if t.fence_class == "outside"]
     yield Check(
         name="tables outside the fence", ok=True,
@@ -137,21 +155,49 @@ def _check_fence(fence: Fence) -> Iterator[Check]:
     )  # fmt: skip
 
 
-def examine(settings: Settings) -> list[Check]:
-    """Everything the settings name, in the order in which a process would need it."""
-    production = Production(production_settings(settings, applier=True))
-    with closing(production):
-        checks = list(check_production(production))
-    found: list[str] = []
-    with ExitStack() as stack:
-        servers: tuple[tuple[str, Callable[[], object]], ...] = (
-            ("control", lambda: found.extend(control_urls(settings, stack))),
-            ("sandbox", lambda: open_on(sandbox_server(settings, stack), sandbox_limits(settings))),
-        )
-        checks += [_server(name, opened) for name, opened in servers]
+def examine(settings: Settings, only: Only | None = None) -> list[Check]:
+    """Everything the settings name, in the order in which a process would need it.
+
+    `only`: what the process serves when it does not serve everything; one for models must not know the applier.
+    """
+    checks = list(_check_part(settings, only))
+    production = Production(production_settings(settings, applier=only != "mcp"))
+    with closing(production), ExitStack() as stack:
+        checks += check_production(production)
+        found: list[str] = []
+        checks.append(_server("control", lambda: found.extend(control_urls(settings, stack))))
+        opened: list[tuple[SandboxServer, Sandbox]] = []
+        checks.append(_server("sandbox", lambda: opened.append(_sandbox(settings, stack))))
+        for server, sandbox in opened:
+            with sandbox.admin() as admin:
+                reader_url = production.settings.reader_url
+                fence, _ = _fence(production)
+                checks += sandbox_checks(admin, sandbox.admin_url, server.bin_dir, reader_url, fence)
         for role, url in zip(("shadowdesk_control", "shadowdesk_audit"), found, strict=False):
             checks += audit_rights(role, url)
     return checks
+
+
+def _check_part(settings: Settings, only: Only | None) -> Iterator[Check]:
+    known = settings.production.applier_url is not None
+    if only == "mcp":
+        yield Check(
+            name="the MCP-only process has no applier URL at all", ok=not known,
+            detail="configured" if known else "not configured",
+            mend="Take SHADOWDESK_PRODUCTION__APPLIER_URL (production.applier_url) from it: models talk to it; only"
+            " the process with the pages replays.",
+        )  # fmt: skip
+    if only == "pages":
+        yield Check(
+            name="the process with the pages has the applier URL", ok=known,
+            detail="configured" if known else "not configured",
+            mend="Give it SHADOWDESK_PRODUCTION__APPLIER_URL: nothing could be confirmed.",
+        )  # fmt: skip
+
+
+def _sandbox(settings: Settings, stack: ExitStack) -> tuple[SandboxServer, Sandbox]:
+    server = sandbox_server(settings, stack)
+    return server, open_on(server, sandbox_limits(settings))
 
 
 def _server(name: str, opened: Callable[[], object]) -> Check:
@@ -159,6 +205,9 @@ def _server(name: str, opened: Callable[[], object]) -> Check:
         opened()
     except EXPLAINED as error:
         return Check(name=name, ok=False, detail=str(error.args[0]), mend=str(error.args[-1]))
+    except psycopg.errors.InsufficientPrivilege:
+        mend = f"The role of {name}.url owns its server or database: see the operator's guide."
+        return Check(name=name, ok=False, detail="its role lacks rights", mend=mend)
     except psycopg.Error:
         return Check(name=name, ok=False, detail="cannot be reached", mend=f"Check {name}.url and its credentials.")
     return Check(name=name, ok=True, detail="ready")

@@ -4,7 +4,7 @@ A privilege function answers for one grant; trying also finds ownership, inherit
 in a transaction that is rolled back and touches no row (`WHERE false`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from psycopg import sql
 
 from shadow.fence import Fence
 from shadow.predicate import Predicates, base
+from shadow.tenant_key import key_text
 
 Connection = psycopg.Connection[Any]
 
@@ -54,13 +55,15 @@ def _check(name: str, found: bool | None, wanted: bool, detail: str, mend: str) 
     return Check(name=name, ok=found is wanted, detail=f"{detail}: {'allowed' if found else 'denied'}", mend=mend)
 
 
-def app_tables(conn: Connection, schemas: Sequence[str]) -> list[sql.Identifier]:
-    """Ordinary and partitioned tables of the app's schemas."""
+def app_tables(
+    conn: Connection, schemas: Sequence[str], closed: Container[tuple[str, str]] = ()
+) -> list[sql.Identifier]:
+    """Ordinary and partitioned tables of the app's schemas, but for the `closed` ones."""
     rows = conn.execute(
         "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY(%s) ORDER BY 1, 2", (list(schemas),)
     ).fetchall()  # fmt: skip
-    return [sql.Identifier(schema, name) for schema, name in rows]
+    return [sql.Identifier(schema, name) for schema, name in rows if (schema, name) not in closed]
 
 
 def reader_rights(conn: Connection, schemas: Sequence[str]) -> Iterator[Check]:
@@ -82,10 +85,15 @@ def _making(schema: str) -> Iterator[tuple[str, sql.SQL | sql.Composed]]:
     yield "a schema", sql.SQL("CREATE SCHEMA shadowdesk_doctor")
 
 
-def applier_rights(conn: Connection, schemas: Sequence[str]) -> Iterator[Check]:
-    """The applier may change rows and make its ephemeral schema, and nothing beyond."""
+def applier_rights(
+    conn: Connection, schemas: Sequence[str], closed: Container[tuple[str, str]] = ()
+) -> Iterator[Check]:
+    """The applier may change rows and make its ephemeral schema, and nothing beyond.
+
+    It needs no right on the `closed` tables, (schema, name), which the reader may not read: no shadow holds them.
+    """
     mend = "Run `shadowdesk install --apply` again and revoke what was granted beside it."
-    tables = app_tables(conn, schemas)
+    tables = app_tables(conn, schemas, closed)
     denied = [t.as_string(conn) for t in tables if not may(conn, sql.SQL("DELETE FROM {} WHERE false").format(t))]
     yield Check(
         name="applier may change every app table", ok=not denied,
@@ -113,7 +121,7 @@ def conditions(conn: Connection, fence: Fence) -> Iterator[Check]:
     """Every predicate of the fence, the operator's own conditions included, is SQL that production understands."""
     wrong = []
     key = conn.execute(
-        sql.SQL("SELECT {}::text FROM {} LIMIT 1").format(sql.Identifier(fence.key), base(fence.tables[fence.root]))
+        sql.SQL("SELECT {} FROM {} LIMIT 1").format(key_text(fence.key), base(fence.tables[fence.root]))
     ).fetchone()
     for name, table in fence.tables.items():
         if key is not None and table.owned and (table.when or table.declared):

@@ -59,14 +59,15 @@ def _fence(guesses: Guesses) -> Iterator[str]:
     for other in guesses.roots[1:]:
         yield _comment(f"       or {other.table}: {other.reason}.")
     yield f"root = {_text(root.table)}"
-    yield f"key = {_text(root.key)}"
+    several = f"[{', '.join(_text(one) for one in root.key)}]"
+    yield f"key = {_text(root.key[0]) if len(root.key) == 1 else several}"
     yield f"label = {_text(root.label)}"
     if guesses.tenant_column:
         yield _comment(f"GUESS: a column {guesses.tenant_column} is the tenant's, also where no foreign key says so.")
         yield f"tenant_column = {_text(guesses.tenant_column)}"
     yield ""
     for name, one in sorted(guesses.fence.tables.items(), key=lambda item: (item[1].fence_class, item[0])):
-        column = f" ({one.tenant_column})" if one.tenant_column else ""
+        column = f" ({', '.join(one.tenant_columns)})" if one.tenant_columns else ""
         yield _comment(f"{one.fence_class:8} {name}{column}")
     yield ""
 
@@ -77,6 +78,11 @@ def _tables(guesses: Guesses) -> Iterator[str]:
         comment = "" if link.sure else "# "
         yield f"{comment}[fence.tables.{_key(link.table)}]"
         yield f"{comment}via = {_via(link)}"
+        yield ""
+    for name, because in guesses.resting:
+        yield _comment(f"{name} needs {because}, which the reader may not read: no shadow can hold it.")
+        yield f"[fence.tables.{_key(name)}]"
+        yield 'class = "outside"'
         yield ""
     for name in guesses.everybody:
         yield _comment(f"GUESS: some rows of {name} have no tenant. If they are for everybody (read-only), uncomment:")
@@ -147,7 +153,7 @@ def guessed_settings(reader_url: str, search_path: tuple[str, ...]) -> tuple[str
         ) from None
     if guesses is None:
         raise ConfigurationInvalid(
-            f"No table of {', '.join(search_path)} can be a tenant's: none has a key of one column.",
+            f"No table of {', '.join(search_path)} can be a tenant's: none has a key that rows are told apart by.",
             "Nothing was written.",
             "Name the app's schemas with --schema.",
         )

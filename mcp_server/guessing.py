@@ -33,7 +33,7 @@ class RootGuess:
     """A table that may be the tenant's, how many tables lead to it, and why it is thought so."""
 
     table: str
-    key: str
+    key: tuple[str, ...]
     label: str
     reached: int
     reason: str
@@ -58,17 +58,21 @@ class Guesses:
     links: tuple[LinkGuess, ...]
     everybody: tuple[str, ...]
     measures: tuple[tuple[str, str], ...]
+    #: Tables that no shadow can hold, each with the unreadable one that it needs.
+    resting: tuple[tuple[str, str], ...]
     fence: Fence
 
 
 def guess(conn: psycopg.Connection[Any], catalog: Catalog) -> Guesses | None:
-    """What the tenancy may be; None where no table has a single-column key to be a tenant's."""
+    """What the tenancy may be; None where no table can be a tenant's."""
     roots = _roots(catalog)
     if not roots:
         return None
     root = roots[0]
     column = _tenant_column(catalog, root)
-    rules = FenceRules(root=root.table, key=root.key, label=root.label, tenant_column=column or None)
+    rules = FenceRules(
+        root=root.table, key=root.key, label=root.label, tenant_column=column or None, tables=_resting(catalog)
+    )
     links: dict[str, LinkGuess] = {}
     fence = build_fence(catalog, rules)
     while True:  # a guessed link may make its table the parent that another guess needs
@@ -89,7 +93,12 @@ def guess(conn: psycopg.Connection[Any], catalog: Catalog) -> Guesses | None:
     return Guesses(
         roots=roots, tenant_column=column, links=tuple(links.values()), everybody=everybody,
         measures=tuple(_measures(fence)), fence=fence,
+        resting=tuple((name, catalog.tables[name].rests_on) for name in sorted(_resting(catalog))),
     )  # fmt: skip
+
+
+def _resting(catalog: Catalog) -> dict[str, TableRule]:
+    return {name: TableRule(fence_class=OUTSIDE) for name, table in catalog.tables.items() if table.rests_on}
 
 
 def _roots(catalog: Catalog) -> tuple[RootGuess, ...]:
@@ -98,9 +107,11 @@ def _roots(catalog: Catalog) -> tuple[RootGuess, ...]:
     referred = {name for name, _ in pointing.most_common(_CANDIDATES)}
     for name, table in catalog.tables.items():
         likely = name in referred or _rank(table.relation) < len(_TENANTS)
-        if not likely or len(table.key) != 1 or table.kind != "r":
+        if not likely or not _tells_apart(table) or table.kind != "r" or table.unreadable or table.rests_on:
             continue
-        fence = build_fence(catalog, FenceRules(root=name, key=table.key[0], tenant_column=_column_for(name)))
+        column = _column_for(name) if len(table.key) == 1 else None
+        rules = FenceRules(root=name, key=table.key, tenant_column=column, tables=_resting(catalog))
+        fence = build_fence(catalog, rules)
         reached = sum(one.owned for one in fence.tables.values()) - 1
         rank = _rank(table.relation)
         if reached == 0 and rank == len(_TENANTS):
@@ -108,7 +119,7 @@ def _roots(catalog: Catalog) -> tuple[RootGuess, ...]:
         named = f"named like a tenant ({_TENANTS[rank]})" if rank < len(_TENANTS) else "its name does not say so"
         reason = f"{reached} of {len(catalog.tables) - 1} other tables lead to it; {named}"
         label = next((c.name for wanted in _LABELS for c in table.columns if c.name.lower() == wanted), table.key[0])
-        found.append(RootGuess(table=name, key=table.key[0], label=label, reached=reached, reason=reason))
+        found.append(RootGuess(table=name, key=table.key, label=label, reached=reached, reason=reason))
     most = max((one.reached for one in found), default=0)
 
     # a tenant's name counts where about as much leads to it as to the best: countries reach everything as well
@@ -116,6 +127,14 @@ def _roots(catalog: Catalog) -> tuple[RootGuess, ...]:
         return (_rank(one.table) if 2 * one.reached >= most else len(_TENANTS) + 1, -one.reached, one.table)
 
     return tuple(sorted(found, key=order))[:5]
+
+
+def _tells_apart(table: Table) -> bool:
+    """A key of one column, or of several of a table that is named like a tenant and is nobody's child by them."""
+    if len(table.key) <= 1:
+        return bool(table.key)
+    linked = {column for fk in table.foreign_keys for column in fk.columns}
+    return _rank(table.relation) < len(_TENANTS) and linked.isdisjoint(table.key)
 
 
 def _rank(name: str) -> int:
@@ -134,7 +153,9 @@ def _column_for(name: str) -> str:
 
 
 def _tenant_column(catalog: Catalog, root: RootGuess) -> str:
-    column, kind = _column_for(root.table), catalog.tables[root.table].column(root.key).type
+    if len(root.key) > 1:
+        return ""
+    column, kind = _column_for(root.table), catalog.tables[root.table].column(root.key[0]).type
     fits = [t for t in catalog.tables.values() if any(c.name == column and c.type == kind for c in t.columns)]
     return column if fits else ""
 
@@ -142,6 +163,8 @@ def _tenant_column(catalog: Catalog, root: RootGuess) -> str:
 def _links(conn: psycopg.Connection[Any], fence: Fence, guessed: set[str]) -> Iterator[LinkGuess]:
     """For each table outside, or inside by a guess: polymorphic pairs first, then columns named after a table."""
     for name, table in fence.tables.items():
+        if table.table.unreadable or table.table.rests_on:
+            continue
         if (table.fence_class == OUTSIDE or name in guessed) and (
             found := _polymorphic(conn, fence, table.table) or _named(conn, fence, table.table)
         ):
@@ -230,10 +253,13 @@ def _sampled(
 def _with_null_tenant(conn: psycopg.Connection[Any], fence: Fence) -> Iterator[str]:
     """Tables with the tenant's column where some rows have none."""
     for name, table in fence.tables.items():
-        if table.fence_class != "direct" or table.table.column(str(table.tenant_column)).not_null:
+        if table.fence_class != "direct" or len(table.tenant_columns) > 1:
+            continue
+        column = table.tenant_columns[0]
+        if table.table.column(column).not_null:
             continue
         query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL)").format(
-            _named_table(table.table), sql.Identifier(str(table.tenant_column))
+            _named_table(table.table), sql.Identifier(column)
         )
         row = conn.execute(query).fetchone()
         if row and row[0]:

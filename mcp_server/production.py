@@ -20,6 +20,7 @@ from shadow.links import FenceInvalid
 from shadow.owners import owners
 from shadow.predicate import base
 from shadow.session import connect
+from shadow.tenant_key import key_text
 
 #: Those of the keys that somebody may see.
 Seen = Callable[[Sequence[str]], frozenset[str]]
@@ -135,13 +136,13 @@ class Production:
     ) -> list[TenantHit]:
         """Tenants whose key equals `text` or whose label contains it, at most `limit` of those that `seen` lets by."""
         fence = fence or self.fence()
-        table, label = base(fence.tables[fence.root]), fence.label or fence.key
+        table, key = base(fence.tables[fence.root]), key_text(fence.key)
+        label = sql.SQL("{}::text").format(sql.Identifier(fence.label)) if fence.label else key
         pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         query = sql.SQL(
-            "SELECT {key}::text, {label}::text FROM {table}"
-            " WHERE {key}::text = %(text)s OR {label}::text ILIKE %(pattern)s"
-            " ORDER BY ({key}::text = %(text)s) DESC, {label}, {key}::text LIMIT %(limit)s OFFSET %(offset)s"
-        ).format(key=sql.Identifier(fence.key), label=sql.Identifier(label), table=table)
+            "SELECT {key}, {label} FROM {table} WHERE {key} = %(text)s OR {label} ILIKE %(pattern)s"
+            " ORDER BY ({key} = %(text)s) DESC, {order}, {key} LIMIT %(limit)s OFFSET %(offset)s"
+        ).format(key=key, label=label, table=table, order=sql.Identifier(fence.label or fence.key[0]))
         found: list[TenantHit] = []
         offset, page = 0, limit if seen is None else max(limit, _PAGE)
         given = {"text": text, "pattern": pattern, "limit": page}

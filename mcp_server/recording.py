@@ -16,7 +16,7 @@ from mcp_server.desk import Desk
 from mcp_server.errors import ConfigurationInvalid
 from mcp_server.identity import Caller
 from mcp_server.images import table_images
-from shadow.fence import SINK, FenceRules, TableRule
+from shadow.fence import SINK, Fence, FenceRules, TableRule
 from shadow.links import via_from
 from shadow.mirror import dump_definitions
 from shadow.predicate import base
@@ -39,10 +39,18 @@ def export(desk: Desk, caller: Caller, dry_run_id: str, *, with_rows: bool) -> d
             document["definitions"] = dump_definitions(
                 desk.production.settings.reader_url, desk.shadows.bin_dir
             ).decode()
+            document["fence"]["tables"] = _defined(document["fence"]["tables"], shadow.fence)
             document["rows"] = _rows(shadow)
         return document
 
     return desk.on_shadow(dry_run, work)
+
+
+def _defined(rules: Mapping[str, Any], fence: Fence) -> dict[str, Any]:
+    """The rules without those of tables that the definitions leave out."""
+    gone = set(fence.catalog.left_out)
+    tables = {name: one.table for name, one in fence.tables.items()}
+    return {n: rule for n, rule in rules.items() if f"{tables[n].schema}.{tables[n].relation}" not in gone}
 
 
 def _document(desk: Desk, shadow: Shadow, dry_run: DryRun, steps: list[Statement]) -> dict[str, Any]:
@@ -102,7 +110,7 @@ def rules_to_json(rules: FenceRules) -> dict[str, Any]:
 
 
 def rules_from_json(data: Mapping[str, Any]) -> FenceRules:
-    """The rules that `rules_to_json` wrote."""
+    """The rules that `rules_to_json` wrote; JSON's lists stand for several columns."""
     tables = {name: TableRule(**{**rule, "via": via_from(rule["via"])}) for name, rule in data["tables"].items()}
     return FenceRules(**{**data, "tables": tables})
 

@@ -276,7 +276,7 @@ class _Order:
         if empty := self._nullable(place, columns):
             self.early[place][empty[0]] = None
             return True
-        held = {*table.table.key, table.tenant_column, *(c for fk in table.table.foreign_keys for c in fk.columns)}
+        held = {*table.table.key, *table.tenant_columns, *(c for fk in table.table.foreign_keys for c in fk.columns)}
         for column in columns:
             if column not in held and table.table.column(column).type.startswith(_NUMBERS):
                 self.parked[table.table.name, column] += 1

@@ -29,7 +29,7 @@ def statements(fence: Fence, batch: Batch) -> Iterator[tuple[str, tuple[str, ...
 
 def settable(table: FencedTable, columns: Sequence[str]) -> tuple[str, ...]:
     """Columns that an INSERT names: the tenant's own column is filled in by the surface."""
-    return tuple(c for c in columns if not (table.fence_class == DIRECT and c == table.tenant_column))
+    return tuple(c for c in columns if not (table.fence_class == DIRECT and c in table.tenant_columns))
 
 
 def _text(fence: Fence, table: FencedTable, kind: str, keys: Sequence[str], columns: Sequence[str]) -> str:

@@ -128,8 +128,11 @@ class Scope:
 
 
 def tenant_listed(limits: RoleLimits, key: str) -> str | None:
-    """The entry of the role's `tenants` that names this key, by itself or as a pattern with * and ?; None without."""
-    return next((entry for entry in limits.tenants or () if fnmatchcase(key, entry)), None)
+    """The entry of the role's `tenants` that names this key, by itself or as a pattern with * and ?; None without.
+
+    A bracket is a bracket: a key of several columns begins with one.
+    """
+    return next((entry for entry in limits.tenants or () if fnmatchcase(key, entry.replace("[", "[[]"))), None)
 
 
 def write_rule(writes: Sequence[str], table: str, column: str | None) -> str | None:

@@ -79,7 +79,7 @@ class TableSection(Section):
     """One correction of the derived fence."""
 
     fence_class: Literal["direct", "reached", "shared", "sink", "outside"] | None = Field(default=None, alias="class")
-    column: str | None = None
+    column: str | tuple[str, ...] | None = None
     via: str | tuple[str | LinkSection, ...] | None = None
     rows: Literal["all", "referenced"] | None = None
     surface: bool | None = None
@@ -92,9 +92,9 @@ class FenceSection(Section):
     """Whose rows are whose; everything not said here follows from the foreign keys."""
 
     root: str = Field(min_length=1)
-    key: str = "id"
+    key: str | tuple[str, ...] = Field(default="id", min_length=1)
     label: str = ""
-    tenant_column: str = ""
+    tenant_column: str | tuple[str, ...] = ""
     tables: Mapping[str, TableSection] = {}
 
 

@@ -25,6 +25,7 @@ def _of_any_tenant(fence: Fence) -> Surface:
         allow_functions=frozenset(),
         server_version=fence.catalog.server_version,
         outside=frozenset(fence.tables) - frozenset(shown),
+        parts={part: name for part, name in fence.catalog.parts.items() if name in shown},
     )
 
 
@@ -37,7 +38,7 @@ def _table(fence: Fence, table: FencedTable) -> SurfaceTable:
         unique_keys=table.table.unique_keys,
         unique_with_tenant=tuple(key for key in table.table.unique_keys if _proves_tenant(fence, table, key)),
         not_null=frozenset(c.name for c in columns if c.not_null),
-        tenant_column=table.tenant_column if table.fence_class in (ROOT, DIRECT) else None,
+        tenant_columns=table.tenant_columns,
         writable=table.writable,
         fence_class=table.fence_class,
         defaults={c.name: c.default for c in columns if c.default is not None},
@@ -47,12 +48,12 @@ def _table(fence: Fence, table: FencedTable) -> SurfaceTable:
 
 
 def _proves_tenant(fence: Fence, table: FencedTable, key: frozenset[str]) -> bool:
-    """True when a row with this key can only be the tenant's: it holds the tenant column or a fenced parent's key.
+    """True when a row with this key can only be the tenant's: it holds the tenant columns or a fenced parent's key.
 
     ON CONFLICT on any other unique key would act on another tenant's hidden row (notes on security, design 4.6).
     """
     if table.fence_class in (ROOT, DIRECT):
-        return table.tenant_column in key
+        return key.issuperset(table.tenant_columns)
     if table.when:
         return False  # the same key may be another parent's under another condition
     return len(table.paths) == 1 and set(table.paths[0].columns) <= key
@@ -78,7 +79,7 @@ def _describe(fence: Fence, table: FencedTable) -> TableDescription:
         columns=tuple(
             ColumnDescription(
                 name=c.name, type=c.type, nullable=not c.not_null, key=c.name in table.table.key,
-                has_default=bool(c.default or c.identity or c.name == table.tenant_column),
+                has_default=bool(c.default or c.identity or c.name in table.tenant_columns),
             )
             for c in table.table.columns
         ),

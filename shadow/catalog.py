@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from shadow.sql import block
+from shadow.unreadable import LeftOut, read_left_out
 
 _CLOCK = r"(?:now\(\)|transaction_timestamp\(\)|(?:current_(?:date|timestamp|time)|localtime(?:stamp)?)\b(?:\(\d\))?)"
 _CAST = r"(?:::[a-z][a-z0-9 ()]*)?"
@@ -49,6 +50,8 @@ class Column:
     sequence: tuple[str, str] | None
     draws: str
     clock: str = ""
+    #: Whether the reader may look at the sequence.
+    sequence_seen: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,12 @@ class Table:
     triggers: tuple[Trigger, ...]
     partitions: tuple[tuple[str, str], ...] = ()
     rules: bool = False
+    #: Names of the tables that inherit from it.
+    heirs: tuple[str, ...] = ()
+    #: The reader may not read it: no shadow holds it.
+    unreadable: bool = False
+    #: The table without which no shadow can hold this one as production has it; '' where it needs none.
+    rests_on: str = ""
 
     @property
     def stored_in(self) -> tuple[tuple[str, str], ...]:
@@ -118,11 +127,20 @@ class Catalog:
     fingerprint: str
     server_version: int
     schemas: tuple[str, ...]
+    #: Tables and views, of any schema, that the reader may not read or that need one of those: not in the mirror.
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def partition_of(self) -> dict[str, str]:
         """Every partition's bare name in lower case → its table: triggers may name it."""
         return {part.lower(): name for name, table in self.tables.items() for _, part in table.partitions}
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        """Every partition's and inheriting table's bare name → the table whose rows it holds."""
+        found = {part: name for name, table in self.tables.items() for part in table.heirs}
+        found |= {part: name for name, table in self.tables.items() for _, part in table.partitions}
+        return {part: name for part, name in found.items() if part not in self.tables}
 
     @cached_property
     def clock_types(self) -> dict[str, str]:
@@ -147,9 +165,13 @@ def read_catalog(conn: psycopg.Connection[Any], schemas: Sequence[str]) -> Catal
         triggers = _by_oid(cur.execute(block("catalog_triggers"), oids).fetchall())
         functions = {r["name"]: r["volatility"] for r in cur.execute(block("catalog_functions")).fetchall()}
         routines = cur.execute(block("catalog_routines"), {"schemas": list(schemas)}).fetchall()
+    left_out = read_left_out(conn)
     names = _display_names(tables, schemas)
     volatile = {**functions, **{r["name"]: r["volatility"] for r in routines}}
-    found = {names[row["oid"]]: _table(row, names, columns, keys, links, triggers, volatile) for row in tables}
+    found = {
+        names[row["oid"]]: _standing(_table(row, names, columns, keys, links, triggers, volatile), left_out)
+        for row in tables
+    }
     return Catalog(
         tables=found,
         functions=functions,
@@ -157,7 +179,15 @@ def read_catalog(conn: psycopg.Connection[Any], schemas: Sequence[str]) -> Catal
         fingerprint=read_fingerprint(conn, schemas),
         server_version=conn.info.server_version,
         schemas=tuple(schemas),
+        left_out=left_out.names,
     )
+
+
+def _standing(table: Table, left_out: LeftOut) -> Table:
+    """The table with what the reader's rights make of it."""
+    if not left_out.objects:
+        return table
+    return replace(table, unreadable=table.oid in left_out.unreadable, rests_on=left_out.resting.get(table.oid, ""))
 
 
 def _by_oid(rows: Iterable[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
@@ -209,6 +239,7 @@ def _table(
         ),
         rules=row["rules"],
         partitions=tuple((schema, name) for schema, name in row["partitions"] or ()),
+        heirs=tuple(row["heirs"] or ()),
     )
 
 
@@ -237,6 +268,7 @@ def _column(row: dict[str, Any], volatile: Mapping[str, str]) -> Column:
         sequence=sequence,
         draws="" if row["generated"] else _draws(row["default_text"], sequence, volatile),
         clock=row["clock"],
+        sequence_seen=row["sequence_seen"],
     )
 
 

@@ -115,9 +115,12 @@ def _blocks(out: psycopg.Copy) -> Any:
 
 
 def _advance_sequences(source: psycopg.Connection[Any], target: psycopg.Connection[Any], table: FencedTable) -> None:
-    """Sequences that triggers draw from start where production's stand, so that new keys meet no loaded row."""
+    """Sequences that triggers draw from start where production's stand, so that new keys meet no loaded row.
+
+    One that the reader may not look at stays at its start: an omitted value of such a column is refused in words.
+    """
     for column in table.table.columns:
-        if column.sequence is None:
+        if column.sequence is None or not column.sequence_seen:
             continue
         name = sql.Identifier(*column.sequence)
         row = source.execute(sql.SQL("SELECT last_value, is_called FROM {}").format(name)).fetchone()

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from shadow.catalog import Catalog, ForeignKey, Table
 from shadow.links import DeclaredLink, FenceInvalid, Via, declared_links
+from shadow.tenant_key import key_columns
 
 ROOT, DIRECT, REACHED, SHARED, SINK, OUTSIDE = "root", "direct", "reached", "shared", "sink", "outside"
 OWNED = frozenset({ROOT, DIRECT, REACHED})
@@ -21,7 +22,8 @@ class TableRule:
     """One correction from TOML; None leaves what the catalog says."""
 
     fence_class: str | None = None
-    column: str | None = None
+    #: The tenant's column, or all of them in the order of the root's key.
+    column: str | tuple[str, ...] | None = None
     via: Via | None = None
     rows: str | None = None
     surface: bool | None = None
@@ -32,22 +34,28 @@ class TableRule:
 
 @dataclass(frozen=True, kw_only=True)
 class FenceRules:
-    """The operator's tenancy: root table, its key and label, an optional tenant column name, corrections."""
+    """The operator's tenancy: root table, its key and label, an optional tenant column name, corrections.
+
+    A key of several columns is a tuple; `tenant_column` then names as many, in the same order.
+    """
 
     root: str
-    key: str = "id"
+    key: str | tuple[str, ...] = "id"
     label: str | None = None
-    tenant_column: str | None = None
+    tenant_column: str | tuple[str, ...] | None = None
     tables: Mapping[str, TableRule] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FencedTable:
-    """One table's class; `paths` lead to the tenant (reached), `links` point at owned tables (checked too)."""
+    """One table's class; `paths` lead to the tenant (reached), `links` point at owned tables (checked too).
+
+    `tenant_columns` hold the tenant's key (root, direct), in the order of the fence's `key`.
+    """
 
     table: Table
     fence_class: str
-    tenant_column: str | None = None
+    tenant_columns: tuple[str, ...] = ()
     paths: tuple[ForeignKey, ...] = ()
     links: tuple[ForeignKey, ...] = ()
     declared: tuple[DeclaredLink, ...] = ()
@@ -95,7 +103,7 @@ class Fence:
     """Every app table's class for one schema version; equal only to itself, so that what follows from it is kept."""
 
     root: str
-    key: str
+    key: tuple[str, ...]
     label: str | None
     tables: Mapping[str, FencedTable]
     catalog: Catalog
@@ -121,27 +129,72 @@ def build_fence(catalog: Catalog, rules: FenceRules) -> Fence:
     """Classes from the catalog, then the operator's corrections; FenceInvalid when a rule names nothing."""
     if rules.root not in catalog.tables:
         raise FenceInvalid(f"[fence] root: there is no table {rules.root!r} in schemas {', '.join(catalog.schemas)}.")
-    if rules.key not in {c.name for c in catalog.tables[rules.root].columns}:
-        raise FenceInvalid(f"[fence] key: table {rules.root!r} has no column {rules.key!r}.")
-    if frozenset({rules.key}) not in catalog.tables[rules.root].unique_keys:
-        raise FenceInvalid(
-            f"[fence] key: {rules.key!r} alone does not tell the rows of {rules.root!r} apart: it would join tenants;"
-            " name one column with a unique index of its own (for a key of several columns: a unique number or uuid"
-            " beside it)."
-        )
+    key = _root_key(catalog.tables[rules.root], rules)
     for name in rules.tables:
         if name not in catalog.tables:
             raise FenceInvalid(f"[fence.tables.{name}]: there is no such table.")
-    fenced = {rules.root: FencedTable(table=catalog.tables[rules.root], fence_class=ROOT, tenant_column=rules.key)}
-    _add_direct(fenced, catalog, rules)
+    corrections, rules = rules.tables, _without_unreadable(catalog, rules)
+    fenced = {rules.root: FencedTable(table=catalog.tables[rules.root], fence_class=ROOT, tenant_columns=key)}
+    _add_direct(fenced, catalog, rules, key)
     _add_reached(fenced, catalog, rules)
     fenced = {name: replace(t, links=_links(t, fenced)) for name, t in fenced.items()}
     _add_shared(fenced, catalog, rules)
     _add_sinks(fenced, catalog, rules)
     for name, table in catalog.tables.items():
         fenced.setdefault(name, FencedTable(table=table, fence_class=OUTSIDE, surface=False))
-    tables = {name: _correct(fenced[name], rules.tables.get(name)) for name in sorted(fenced)}
-    return Fence(root=rules.root, key=rules.key, label=rules.label, tables=tables, catalog=catalog)
+    tables = {name: _correct(fenced[name], corrections.get(name)) for name in sorted(fenced)}
+    for name, one in tables.items():
+        if one.fence_class != OUTSIDE and one.table.rests_on:
+            raise FenceInvalid(
+                f"[fence] no shadow can hold {name}: it needs {one.table.rests_on}, which shadowdesk_reader may not"
+                " read. Grant it SELECT there and USAGE on the schema, or leave the table out:"
+                f' [fence.tables.{name}] class = "outside".'
+            )
+    return Fence(root=rules.root, key=key, label=rules.label, tables=tables, catalog=catalog)
+
+
+def _without_unreadable(catalog: Catalog, rules: FenceRules) -> FenceRules:
+    """The rules with every table that the reader may not read outside. Raises FenceInvalid where one wants it in."""
+    closed = [name for name, table in catalog.tables.items() if table.unreadable]
+    for name in closed:
+        wanted = rules.tables.get(name, TableRule())
+        if name == rules.root or wanted.column or wanted.via or wanted.fence_class not in (None, OUTSIDE):
+            raise FenceInvalid(
+                f"[fence] {name}: shadowdesk_reader may not read it. Grant it SELECT on the table and USAGE on its"
+                " schema, or leave it outside."
+            )
+    return replace(rules, tables={**rules.tables, **dict.fromkeys(closed, TableRule(fence_class=OUTSIDE))})
+
+
+def _root_key(root: Table, rules: FenceRules) -> tuple[str, ...]:
+    """The columns that tell tenants apart. Raises FenceInvalid where they do not exist or would join tenants."""
+    key = key_columns(rules.key)
+    if lost := [column for column in key if column not in {c.name for c in root.columns}]:
+        raise FenceInvalid(f"[fence] key: table {root.name!r} has no column {lost[0]!r}.")
+    if not any(frozenset(key) == unique for unique in root.unique_keys) or len(set(key)) != len(key):
+        alone = f"{key[0]!r} alone does" if len(key) == 1 else f"{', '.join(key)} together do"
+        raise FenceInvalid(
+            f"[fence] key: {alone} not tell the rows of {root.name!r} apart: it would join tenants; name exactly the"
+            ' columns of a unique index, several as a list: key = ["region", "number"].'
+        )
+    if loose := [column for column in key if len(key) > 1 and not root.column(column).not_null]:
+        raise FenceInvalid(
+            f"[fence] key: {loose[0]!r} of {root.name!r} may be NULL; in a key of several columns none may."
+        )
+    if rules.tenant_column and len(key_columns(rules.tenant_column)) != len(key):
+        raise FenceInvalid(f"[fence] tenant_column: name {len(key)} columns, in the order of `key`.")
+    return key
+
+
+def _in_key_order(fk: ForeignKey, key: tuple[str, ...]) -> tuple[str, ...]:
+    """The child's columns in the order of the tenant's key; () where the foreign key names other columns."""
+    ours = dict(zip(fk.parent_columns, fk.columns, strict=True))
+    return tuple(ours[column] for column in key) if ours.keys() == set(key) else ()
+
+
+def _proves_tenant(table: FencedTable, fk: ForeignKey, root: FencedTable) -> bool:
+    """True for the foreign key that says the same as the tenant's own columns."""
+    return table.fence_class == DIRECT and _in_key_order(fk, root.tenant_columns) == table.tenant_columns
 
 
 def _class_rule(rules: FenceRules, name: str) -> str | None:
@@ -149,30 +202,42 @@ def _class_rule(rules: FenceRules, name: str) -> str | None:
     return rule.fence_class if rule else None
 
 
-def _add_direct(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:
+def _add_direct(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules, key: tuple[str, ...]) -> None:
     for name, table in catalog.tables.items():
         wanted = _class_rule(rules, name)
         if name == rules.root or wanted not in (None, DIRECT):
             continue
         rule = rules.tables.get(name)
-        column = rule.column if rule and rule.column else None
-        if column is None:
-            keys = [fk for fk in table.foreign_keys if fk.parent == rules.root and fk.parent_columns == (rules.key,)]
-            named = [fk for fk in keys if fk.columns == (rules.tenant_column,)]
-            column = (named or keys)[0].columns[0] if keys and not (rule and rule.via) else None
-        guessed = column is None and not (rule and rule.via and wanted is None)
-        if guessed and rules.tenant_column in {c.name for c in table.columns}:
-            column = rules.tenant_column
-        if column is None:
+        columns = _tenant_columns(table, rule, rules, key)
+        if not columns:
             if wanted == DIRECT:
                 raise FenceInvalid(f"[fence.tables.{name}]: class direct needs `column`, the tenant's column.")
             continue
-        if column not in {c.name for c in table.columns}:
-            raise FenceInvalid(f"[fence.tables.{name}] column: there is no column {column!r}.")
+        if rule and rule.null_tenant and len(key) > 1:
+            raise FenceInvalid(f"[fence.tables.{name}] null_tenant: only for a tenant's key of one column.")
         fenced[name] = FencedTable(
-            table=table, fence_class=DIRECT, tenant_column=column, when=rule.when if rule else None,
+            table=table, fence_class=DIRECT, tenant_columns=columns, when=rule.when if rule else None,
             declared=_declared(rule, name, catalog), everybody=bool(rule and rule.null_tenant),
         )  # fmt: skip
+
+
+def _tenant_columns(table: Table, rule: TableRule | None, rules: FenceRules, key: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns that hold the tenant's key: the operator's word, a foreign key, the name; () where there are none."""
+    present = {c.name for c in table.columns}
+    if rule and rule.column:
+        columns = key_columns(rule.column)
+        if lost := [column for column in columns if column not in present]:
+            raise FenceInvalid(f"[fence.tables.{table.name}] column: there is no column {lost[0]!r}.")
+        if len(columns) != len(key):
+            raise FenceInvalid(f"[fence.tables.{table.name}] column: name {len(key)} columns, in the order of `key`.")
+        return columns
+    usual = key_columns(rules.tenant_column) if rules.tenant_column else ()
+    if not (rule and rule.via):
+        found = [c for fk in table.foreign_keys if fk.parent == rules.root and (c := _in_key_order(fk, key))]
+        if found:
+            return usual if usual in found else found[0]
+    guessed = not (rule and rule.via and rule.fence_class is None)
+    return usual if guessed and present.issuperset(usual) else ()
 
 
 def _add_reached(fenced: dict[str, FencedTable], catalog: Catalog, rules: FenceRules) -> None:
@@ -211,12 +276,11 @@ def _declared(rule: TableRule | None, name: str, catalog: Catalog) -> tuple[Decl
 def _links(table: FencedTable, fenced: Mapping[str, FencedTable]) -> tuple[ForeignKey, ...]:
     """Foreign keys into owned tables that membership alone does not already prove."""
     sole_path = table.paths[0] if len(table.paths) == 1 else None
-    proven = (table.tenant_column,) if table.fence_class == DIRECT else None
     return tuple(
         fk
         for fk in (*table.table.foreign_keys, *table.declared)
         if fk.parent in fenced and fk != sole_path
-        and not (proven == fk.columns and fenced[fk.parent].fence_class == ROOT)
+        and not (fenced[fk.parent].fence_class == ROOT and _proves_tenant(table, fk, fenced[fk.parent]))
     )  # fmt: skip
 
 
@@ -287,7 +351,7 @@ def _correct(table: FencedTable, rule: TableRule | None) -> FencedTable:
 
 def certificate(fence: Fence) -> str:
     """The fence in words, one table a paragraph: class, how it is reached, which edges are checked or cut."""
-    lines = [f"Fence of schema version {fence.catalog.fingerprint[:12]}: root {fence.root}.{fence.key}", ""]
+    lines = [f"Fence of schema version {fence.catalog.fingerprint[:12]}: root {fence.root}.{_listed(fence.key)}", ""]
     for name, table in fence.tables.items():
         marks = [mark for mark, on in (("corrected", table.corrected), ("hidden", not table.surface)) if on]
         lines.append(f"{name}: {table.fence_class}" + (f" ({', '.join(marks)})" if marks else ""))
@@ -297,23 +361,30 @@ def certificate(fence: Fence) -> str:
 
 def _sentences(fence: Fence, table: FencedTable) -> list[str]:
     found = []
-    if table.tenant_column:
-        found.append(f"rows where {table.tenant_column} is the tenant's key")
+    if table.tenant_columns:
+        found.append(f"rows where {_listed(table.tenant_columns)} is the tenant's key")
     if table.everybody:
-        found.append(f"rows where {table.tenant_column} is NULL are for everybody: read-only")
+        found.append(f"rows where {_listed(table.tenant_columns)} is NULL are for everybody: read-only")
     found.extend(f"path  {_edge(fk)}" for fk in table.paths)
     found.extend(f"check {_edge(fk)}: must point inside the fence or be NULL" for fk in table.links)
     followed = {fk.name for fk in (*table.paths, *table.links)}
     for fk in table.table.foreign_keys:
-        if fk.name not in followed and fk.parent != table.table.name and not table.tenant_column == fk.columns[0]:
+        proven = fk.parent == fence.root and _proves_tenant(table, fk, fence.tables[fence.root])
+        if fk.name not in followed and fk.parent != table.table.name and not proven:
             found.append(f"cut   {_edge(fk)}: {fence.tables[fk.parent].fence_class}")
     if table.fence_class == SHARED:
         found.append("all rows, read-only" if table.whole else "rows the tenant's rows refer to, read-only")
+    if table.table.unreadable:
+        found.append("shadowdesk_reader may not read it: no shadow holds it")
     if table.fence_class == SINK:
         found.append("written by triggers only: empty in the shadow, new rows counted")
     if table.owned and table.read_only and table.surface:
         found.append(f"read-only: {table.read_only}")
     return found
+
+
+def _listed(columns: tuple[str, ...]) -> str:
+    return columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
 
 
 def _edge(fk: ForeignKey) -> str:

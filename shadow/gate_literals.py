@@ -14,6 +14,7 @@ from shadow.gate_reading import Reading
 from shadow.gate_scope import Scope, strings, type_of, unwrap
 from shadow.gate_text import refused, shown
 from shadow.statement import SurfaceTable
+from shadow.tenant_key import key_parts
 
 _WORDS = re.compile(r"[a-z]+")
 _MOVING = frozenset({"now", "today", "tomorrow", "yesterday"})
@@ -65,13 +66,14 @@ def _plain_text(value: Any, reading: Reading) -> str | None:
     return str(value.sval.sval) if which == "sval" else None
 
 
-def is_tenant_key(value: Any, table: SurfaceTable, reading: Reading) -> bool:
-    """Whether an expression is the tenant's own key, written as a literal or sent as a parameter."""
+def is_tenant_key(value: Any, column: str, table: SurfaceTable, reading: Reading) -> bool:
+    """Whether an expression is a tenant column's part of the tenant's own key: a literal or a parameter."""
     text = literal_text(value, reading)
     if text is None:
         return False
-    key = reading.surface.tenant_key
-    kind = table.columns.get(table.tenant_column or "", "")
+    parts = key_parts(reading.surface.tenant_key, table.tenant_columns)
+    key = parts[table.tenant_columns.index(column)]
+    kind = table.columns.get(column, "")
     if kind == "uuid":
         return text.strip().casefold() == key.casefold()
     if kind in ("smallint", "integer", "bigint"):

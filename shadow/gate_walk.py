@@ -202,6 +202,11 @@ def _slot(node: Any, reading: Reading) -> None:
             f"The table {shown(name)} does not belong to a tenant and is not part of the shadow.",
             "Work with the tables that describe_tables lists.",
         )
+    if whole := surface.parts.get(name):
+        raise refused(
+            f"{shown(name)} is a part of the table {shown(whole)} and cannot be named by itself.",
+            f"Work with {shown(whole)}, which shows the rows of all its parts.",
+        )
     if is_catalog(name):
         raise refused(f"{shown(name)} is a catalog of Postgres itself.", "describe_tables tells what the tables hold.")
     near = difflib.get_close_matches(name[:100], surface.tables, n=1)

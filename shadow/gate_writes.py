@@ -45,8 +45,8 @@ def _assign(table: SurfaceTable, target: Any, value: Any, reading: Reading, scop
         check_assigned(value, kind, target.name, reading, scope)
 
 
-def _refuse_tenant(table: SurfaceTable) -> Exception:
-    column = shown(table.tenant_column or "")
+def _refuse_tenant(table: SurfaceTable, name: str) -> Exception:
+    column = shown(name)
     return refused(
         f"{column} of {shown(table.name)} would not be this tenant's own key.",
         f"Leave {column} out: a new row gets this tenant's key, an existing one keeps it.",
@@ -111,26 +111,24 @@ def _check_row(
 ) -> None:
     names = [col.res_target.name for col in cols]
     starred = any(isinstance(v, pg.ColumnRef) and v.fields[-1].HasField("a_star") for v in values)
-    if starred and table.tenant_column in names:
-        raise refused(
-            f"SELECT * hides what goes into {shown(table.tenant_column or '')}.", "Write the selected columns out."
-        )
+    if starred and (hidden := [name for name in table.tenant_columns if name in names]):
+        raise refused(f"SELECT * hides what goes into {shown(hidden[0])}.", "Write the selected columns out.")
     if starred:
         return
     for name, value, col in zip(names, values, cols, strict=False):
-        if name == table.tenant_column and not _keeps_tenant(value, table, from_select, reading):
-            raise _refuse_tenant(table)
+        if name in table.tenant_columns and not _keeps_tenant(value, name, table, from_select, reading):
+            raise _refuse_tenant(table, name)
         if not col.res_target.indirection:
             check_assigned(value, table.columns[name], name, reading, scope)
 
 
-def _keeps_tenant(value: Any, table: SurfaceTable, from_select: bool, reading: Reading) -> bool:
+def _keeps_tenant(value: Any, column: str, table: SurfaceTable, from_select: bool, reading: Reading) -> bool:
     """The tenant's own literal, DEFAULT, or (in a SELECT) a row's own tenant column; the view checks the last."""
     if isinstance(value, pg.SetToDefault):
         return True
     if from_select and isinstance(value, pg.ColumnRef):
-        return strings(value.fields)[-1:] == (table.tenant_column,)
-    return is_tenant_key(value, table, reading)
+        return strings(value.fields)[-1:] == (column,)
+    return is_tenant_key(value, column, table, reading)
 
 
 def _check_conflict(clause: Any, table: SurfaceTable, reading: Reading, scope: Scope) -> None:
@@ -190,8 +188,8 @@ def _check_set(target: Any, table: SurfaceTable, reading: Reading, scope: Scope)
             f"SET {shown(target.name)} = DEFAULT would write NULL: a view has no defaults of its own for an UPDATE.",
             "Write the value itself.",
         )
-    if target.name == table.tenant_column and (value is None or not is_tenant_key(value, table, reading)):
-        raise _refuse_tenant(table)
+    if target.name in table.tenant_columns and (value is None or not is_tenant_key(value, target.name, table, reading)):
+        raise _refuse_tenant(table, target.name)
     _assign(table, target, value, reading, scope)
 
 

@@ -8,7 +8,9 @@ import hashlib
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -19,6 +21,7 @@ from shadow.errors import SandboxUnavailable
 from shadow.extensions import close_ways_out, left_out, without
 from shadow.fence import Fence
 from shadow.sql import block
+from shadow.unreadable import read_left_out
 
 _LOCK = 0x5344_0001
 #: pg_database.datlocprovider → CREATE DATABASE's words for it (Postgres docs 23.1.4).
@@ -42,8 +45,9 @@ _SETTINGS = {
 
 
 def mirror_name(fence: Fence) -> str:
-    """The template database's name: changes with production's schema and with our bookkeeping."""
+    """The template database's name: changes with production's schema, what is left out of it, and our bookkeeping."""
     text = fence.catalog.fingerprint + block("bookkeeping") + str(fence.catalog.server_version)
+    text += "".join(f"\n{name}" for name in fence.catalog.left_out)
     return f"mirror_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -119,14 +123,13 @@ def check_apart(admin: psycopg.Connection[Any], reader_url: str) -> None:
 
     Every role may connect to a database until its owner takes that right from PUBLIC (Postgres docs 5.8).
     """
-    same = "SELECT system_identifier::text || pg_postmaster_start_time()::text FROM pg_control_system()"
     with psycopg.connect(reader_url) as production:
         open_to_all = production.execute(
             "SELECT datname FROM pg_database d WHERE datname = current_database() AND EXISTS ("
             " SELECT FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba)))"
             " WHERE grantee = 0 AND privilege_type = 'CONNECT')"
         ).fetchone()
-        if open_to_all is None or production.execute(same).fetchone() != admin.execute(same).fetchone():
+        if open_to_all is None or not same_server(production, admin):
             return
         name = sql.Identifier(open_to_all[0]).as_string(production)
     raise SandboxUnavailable(
@@ -135,6 +138,12 @@ def check_apart(admin: psycopg.Connection[Any], reader_url: str) -> None:
         f"As its owner: GRANT CONNECT ON DATABASE {name} to the app's own roles, then REVOKE CONNECT, TEMPORARY ON"
         f" DATABASE {name} FROM PUBLIC; or give the sandbox a server of its own.",
     )
+
+
+def same_server(one: psycopg.Connection[Any], other: psycopg.Connection[Any]) -> bool:
+    """True when both connections lead to the same running server."""
+    asked = "SELECT system_identifier::text || pg_postmaster_start_time()::text FROM pg_control_system()"
+    return one.execute(asked).fetchone() == other.execute(asked).fetchone()
 
 
 def _create(admin: psycopg.Connection[Any], name: str, reader_url: str) -> None:
@@ -170,21 +179,44 @@ def _environment(url: str) -> dict[str, str]:
 
 
 def dump_definitions(reader_url: str, bin_dir: Path) -> bytes:
-    """Production's definitions as a psql script, no rows. Raises SandboxUnavailable."""
+    """Production's definitions as a psql script, no rows, without what the reader may not read.
+
+    Raises SandboxUnavailable.
+    """
+    with psycopg.connect(reader_url) as production:
+        left_out = read_left_out(production)
+    if not left_out.objects:
+        return _COLUMN_OPTIONS.sub(b"", _dump(reader_url, bin_dir, []))
+    with TemporaryDirectory(prefix="shadowdesk-") as folder:
+        # Only an archive names its entries by their numbers, so that those of left out objects can be taken away;
+        # comments have none of their own.
+        archive, contents = Path(folder, "archive"), Path(folder, "contents")
+        _dump(reader_url, bin_dir, ["--no-comments", "--format=custom", f"--file={archive}", *left_out.patterns()])
+        restore, environment = str(bin_dir / "pg_restore"), {**os.environ, "LC_ALL": "C"}
+        listed = subprocess.run([restore, "--list", str(archive)], env=environment, capture_output=True, check=True)
+        contents.write_bytes(left_out.kept(listed.stdout))
+        script = subprocess.run(
+            [restore, "--file=-", "--no-owner", f"--use-list={contents}", str(archive)],
+            env=environment, capture_output=True, check=True,
+        )  # fmt: skip
+    return _COLUMN_OPTIONS.sub(b"", script.stdout)
+
+
+def _dump(reader_url: str, bin_dir: Path, more: Sequence[str]) -> bytes:
     arguments = [
         str(bin_dir / "pg_dump"), "--schema-only", "--no-owner", "--no-privileges", "--no-publications",
         "--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--exclude-schema=shadowdesk",
-        "--exclude-schema=fence_*",
+        "--exclude-schema=fence_*", *more,
     ]  # fmt: skip
     done = subprocess.run(arguments, env=_environment(reader_url), capture_output=True, check=False)
     if done.returncode != 0:
         raise SandboxUnavailable(
             f"Production's definitions could not be read: {_last_line(done.stderr)}.",
             "No shadow was made and production was not changed.",
-            "Run `shadowdesk doctor`: the reader needs SELECT on every app table, and pg_dump must not be older"
-            " than the server.",
+            "Run `shadowdesk doctor`: it names what the reader may not read, and pg_dump must not be older than the"
+            " server.",
         )
-    return _COLUMN_OPTIONS.sub(b"", done.stdout)
+    return done.stdout
 
 
 def restore_definitions(dump: bytes, target: str, bin_dir: Path) -> None:

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from shadow.fence import DIRECT, OUTSIDE, ROOT, Fence, FencedTable
 from shadow.predicate import base, link_applies, pairs
+from shadow.tenant_key import key_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,10 @@ def owners(fence: Fence, table: FencedTable, alias: str, depth: int = 0) -> sql.
     """A query, lateral to `alias`, of one text column `owner`: a line for each path that leads to a tenant."""
     when = sql.SQL("({})").format(sql.SQL(table.when)) if table.when else sql.SQL("true")
     if table.fence_class in (ROOT, DIRECT):
-        column = sql.Identifier(alias, str(table.tenant_column))
-        return sql.SQL("SELECT {0}::text AS owner WHERE {0} IS NOT NULL AND {1}").format(column, when)
+        known = [sql.SQL("{} IS NOT NULL").format(sql.Identifier(alias, column)) for column in table.tenant_columns]
+        return sql.SQL("SELECT {} AS owner WHERE {} AND {}").format(
+            key_text(table.tenant_columns, alias), sql.SQL(" AND ").join(known), when
+        )
     ways = []
     for fk in table.paths:
         parent, inner = fence.tables[fk.parent], f"o{depth}"
@@ -66,7 +69,7 @@ def count_rows(conn: psycopg.Connection[Any], fence: Fence) -> Iterator[Counted]
             continue
         free: sql.Composable = sql.SQL("false")
         if table.everybody:
-            free = sql.SQL("{} IS NULL").format(sql.Identifier("t", str(table.tenant_column)))
+            free = sql.SQL("{} IS NULL").format(sql.Identifier("t", *table.tenant_columns))
         query = sql.SQL(
             "SELECT count(*), count(*) FILTER (WHERE owners = 1), count(*) FILTER (WHERE free AND owners = 0),"
             " count(*) FILTER (WHERE NOT free AND owners = 0), count(*) FILTER (WHERE owners > 1)"

@@ -12,29 +12,37 @@ from psycopg import sql
 from shadow.catalog import ForeignKey
 from shadow.fence import DIRECT, ROOT, SHARED, Fence, FencedTable
 from shadow.links import DeclaredLink
+from shadow.tenant_key import key_parts
 
 
 class Predicates:
-    """Predicates for one tenant; the tenant's key is a literal, never a setting that a statement could change."""
+    """Predicates for one tenant; the tenant's key is a literal, never a setting that a statement could change.
+
+    Raises TenantNotFound where `tenant_key` is no key of this fence.
+    """
 
     def __init__(self, fence: Fence, tenant_key: str) -> None:
         self._fence = fence
         root = fence.tables[fence.root].table
-        self._key_type = root.column(fence.key).type
-        self._literal = sql.SQL("{}::{}").format(sql.Literal(tenant_key), sql.SQL(self._key_type))
+        self._literals = tuple(
+            sql.SQL("{}::{}").format(sql.Literal(part), sql.SQL(root.column(column).type))
+            for column, part in zip(fence.key, key_parts(tenant_key, fence.key), strict=True)
+        )
         self._numbers = count(1)
         self._pending = False
 
-    @property
-    def tenant_literal(self) -> sql.Composed:
-        """The tenant's key as a typed literal."""
-        return self._literal
+    def tenant_literals(self, table: FencedTable) -> dict[str, sql.Composable]:
+        """The tenant's columns of a table, each with its part of the key as a typed literal."""
+        return dict(zip(table.tenant_columns, self._literals, strict=True))
 
     def member(self, table: FencedTable, alias: str) -> sql.Composable:
         """True for the rows that belong to the tenant (owned) or that its rows refer to (shared)."""
         if table.fence_class in (ROOT, DIRECT):
-            column = sql.Identifier(alias, str(table.tenant_column))
-            return self._when(table, sql.SQL("{} = {}").format(column, self._literal))
+            parts = [
+                sql.SQL("{} = {}").format(sql.Identifier(alias, column), literal)
+                for column, literal in self.tenant_literals(table).items()
+            ]
+            return self._when(table, sql.SQL(" AND ").join(parts))
         if table.fence_class == SHARED:
             return sql.SQL("true") if table.whole else self._referenced(table, alias, frozenset({table.table.name}))
         either = [self._leads(table, fk, alias) for fk in table.paths]
@@ -57,7 +65,7 @@ class Predicates:
         member = self.member(table, alias)
         if not table.everybody:
             return member
-        column = sql.Identifier(alias, str(table.tenant_column))
+        column = sql.Identifier(alias, *table.tenant_columns)
         return sql.SQL("({} OR {} IS NULL)").format(member, column)
 
     def _inside(self, table: FencedTable, alias: str) -> sql.Composable:
@@ -179,8 +187,8 @@ def view_statements(
             make.format(view, columns, seen, pending, check),
         ]
     chosen = dict(defaults)
-    if table.fence_class == DIRECT and table.tenant_column is not None:
-        chosen[table.tenant_column] = predicates.tenant_literal
+    if table.fence_class == DIRECT:
+        chosen.update(predicates.tenant_literals(table))
     for column, expression in chosen.items():
         statements.append(
             sql.SQL("ALTER VIEW {} ALTER COLUMN {} SET DEFAULT {}").format(view, sql.Identifier(column), expression)

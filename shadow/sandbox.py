@@ -18,6 +18,9 @@ from psycopg.conninfo import make_conninfo
 from shadow.errors import QuotaExceeded, SandboxUnavailable
 from shadow.sql import block
 
+#: Called with a new shadow's id and its role's password.
+Prepare = Callable[[str, str], None]
+
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -163,7 +166,7 @@ class Sandbox:
         values = {"mirror": mirror, "ttl_s": self.limits.ttl_s, "preferred": list(preferred)}
         with self.admin() as conn:
             taken = conn.execute(block("take_ready"), values).fetchone()
-            return (taken[0], taken[1]) if taken else self._create(conn, mirror, "taken")
+            return (taken[0], taken[1]) if taken else self._create(conn, mirror)
 
     def ready(self, mirror: str) -> list[str]:
         """The shadows of this mirror that wait in the pool."""
@@ -171,30 +174,34 @@ class Sandbox:
             rows = conn.execute("SELECT id FROM shadowdesk.shadows WHERE state = 'ready' AND mirror = %s", (mirror,))
             return [str(shadow_id) for (shadow_id,) in rows]
 
-    def fill(self, mirror: str, wanted: int, prepare: Callable[[str, str], None] = lambda _id, _password: None) -> None:
-        """Keeps `wanted` shadows of this mirror ready; `prepare` is called with id and password before one counts."""
+    def fill(self, mirror: str, wanted: int, prepare: Prepare = lambda _id, _password: None) -> None:
+        """Keeps `wanted` shadows of this mirror ready, as far as there is room: ready ones count like used ones.
+
+        `prepare` is called with id and password before one counts as ready.
+        """
         missing = wanted - len(self.ready(mirror))
         with self.admin() as conn:
             for _ in range(missing):
-                self._create(conn, mirror, "ready", prepare)
+                if (shadow_id := self._reserve(conn, mirror)) is None:
+                    return
+                self._make(conn, shadow_id, mirror, "ready", prepare)
 
-    def _create(
-        self,
-        conn: psycopg.Connection[Any],
-        mirror: str,
-        state: str,
-        prepare: Callable[[str, str], None] = lambda _id, _password: None,
-    ) -> tuple[str, str]:
+    def _create(self, conn: psycopg.Connection[Any], mirror: str) -> tuple[str, str]:
         # The row first: a database without a row could never be reaped.
         shadow_id = self._reserve(conn, mirror)
         while shadow_id is None:
-            if not self._drop_ended(conn):
+            if not self._drop_unneeded(conn, mirror):
                 raise QuotaExceeded(
                     f"The sandbox holds {self.limits.max_shadows} shadows, which is its limit.",
                     "No dry run was started.",
                     "Discard dry runs you no longer need, or wait for old ones to expire.",
                 )
             shadow_id = self._reserve(conn, mirror)
+        return self._make(conn, shadow_id, mirror, "taken", lambda _id, _password: None)
+
+    def _make(
+        self, conn: psycopg.Connection[Any], shadow_id: str, mirror: str, state: str, prepare: Prepare
+    ) -> tuple[str, str]:
         database = sql.Identifier(f"shadow_{shadow_id}")
         conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(mirror)))
         password = self._add_role(conn, shadow_id)
@@ -221,9 +228,9 @@ class Sandbox:
             row = conn.execute(block("reserve_shadow"), values).fetchone()
         return str(row[0]) if row else None
 
-    def _drop_ended(self, conn: psycopg.Connection[Any]) -> bool:
-        """Makes room: drops the shadow that ended first; False when every one is still in use."""
-        row = conn.execute(block("claim_ended")).fetchone()
+    def _drop_unneeded(self, conn: psycopg.Connection[Any], mirror: str) -> bool:
+        """Makes room: drops one that no dry run of this mirror waits for; False when every one is still in use."""
+        row = conn.execute(block("claim_room"), {"mirror": mirror}).fetchone()
         if row is None:
             return False
         self._drop(conn, row[0])

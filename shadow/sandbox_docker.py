@@ -29,9 +29,12 @@ _DATA, _RUN = "/shadowdesk/data", "/shadowdesk/run"
 _INSIDE = f"{PORT}/tcp"
 _NO_PROGRAM = "shadowdesk: no program postgres"
 _FIND = (
-    'for place in "$(dirname "$(command -v postgres || echo /none/postgres)")"'
+    'best=0; for place in "$(dirname "$(command -v postgres || echo /none/postgres)")"'
     " /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin;"
-    ' do if [ -x "$place/postgres" ] && [ -x "$place/initdb" ]; then bin=$place; fi; done;'
+    ' do if [ -x "$place/postgres" ] && [ -x "$place/initdb" ]; then'
+    # by number: a glob sorts 9.6 after 16
+    r""" new=$("$place/postgres" --version | sed 's/.*PostgreSQL) \([0-9]*\).*/\1/');"""
+    ' if [ "${new:-0}" -ge "$best" ]; then best=$new; bin=$place; fi; fi; done;'
 )
 #: Makes the cluster in the tmpfs and becomes the server; the same for every image, so its own entry point is not run.
 _ENTRY = f"""set -eu; bin=''; {_FIND}

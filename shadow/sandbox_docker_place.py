@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 from shadow.embedded_place import server_user
@@ -130,11 +131,16 @@ class Place:
             os.close(users)
 
     def kept(self) -> Kept | None:
-        """What was remembered of the last container."""
+        """What was remembered of the last container; None where another version wrote it otherwise."""
         try:
-            return Kept(**json.loads(self._file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+            found = json.loads(self._file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
             return None
+        if not isinstance(found, dict):
+            return None
+        kept: dict[str, Any] = {name: found.get(name) for name in Kept.__dataclass_fields__}
+        texts = all(isinstance(kept[name], str) for name in ("container", "run", "password"))
+        return Kept(**kept) if texts and isinstance(kept["port"], int | None) else None
 
     def keep(self, kept: Kept) -> None:
         """Remembers the running container."""

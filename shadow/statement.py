@@ -4,7 +4,7 @@ Made by `shadow.gate`; read by the dry run, the rehearsal and the replay, which 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["select", "insert", "update", "delete", "merge"]
@@ -15,7 +15,7 @@ class SurfaceTable:
     """One table that statements may name.
 
     `columns` maps each column, in the view's order, to format_type's text; `key` is the key rows are known by;
-    `unique_keys` are all unique keys; `unique_with_tenant` those of them that contain the tenant column or a fenced
+    `unique_keys` are all unique keys; `unique_with_tenant` those of them that contain the tenant columns or a fenced
     parent's key, so that ON CONFLICT cannot meet a row outside the fence; `defaults` maps columns to the text of
     their default expression; `always` are identity columns GENERATED ALWAYS, whose ids only we may give;
     `read_only` is why an owned table may not be written.
@@ -27,7 +27,7 @@ class SurfaceTable:
     unique_keys: tuple[frozenset[str], ...]
     unique_with_tenant: tuple[frozenset[str], ...]
     not_null: frozenset[str]
-    tenant_column: str | None
+    tenant_columns: tuple[str, ...]
     writable: bool
     fence_class: str
     defaults: Mapping[str, str]
@@ -41,7 +41,8 @@ class Surface:
 
     `functions` maps the names of pg_catalog's functions to the worst volatility among their overloads
     ('i', 's' or 'v'); `allow_functions` are names the owner's configuration adds; `outside` are tables that exist
-    but are not on the surface; `tenant_key` is the text of the tenant's key.
+    but are not on the surface; `parts` names the table of each partition or inheriting table; `tenant_key` is the text
+    of the tenant's key.
     """
 
     tables: Mapping[str, SurfaceTable]
@@ -50,6 +51,7 @@ class Surface:
     allow_functions: frozenset[str]
     server_version: int
     outside: frozenset[str]
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

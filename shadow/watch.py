@@ -153,7 +153,7 @@ def _refuse_everybody(conn: psycopg.Connection[Any], table: FencedTable, oid: in
     refusal = "RAISE EXCEPTION '%', {} USING ERRCODE = 'SD005';"
     _make_function(conn, table, function, sql.SQL(refusal).format(sql.Literal(table.table.name)))
     for event, rows in (("insert", ("new",)), ("update", ("old", "new")), ("delete", ("old",))):
-        nulls = [sql.SQL("{} IS NULL").format(sql.Identifier(row, str(table.tenant_column))) for row in rows]
+        nulls = [sql.SQL("{} IS NULL").format(sql.Identifier(row, *table.tenant_columns)) for row in rows]
         conn.execute(
             sql.SQL("CREATE TRIGGER {} AFTER {} ON {} FOR EACH ROW WHEN ({}) EXECUTE FUNCTION {}()").format(
                 sql.Identifier(f"shadowdesk_everybody_{event}"), sql.SQL(event.upper()), base(table),

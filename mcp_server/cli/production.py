@@ -7,6 +7,7 @@ import typer
 
 from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, Person, caller_of, opened, settings_from
 from mcp_server.cli.output import OK, REFUSED, complain, say, say_json, say_table
+from mcp_server.cli.serve import Part
 
 if TYPE_CHECKING:
     from mcp_server.production import Production
@@ -118,11 +119,17 @@ def install(
         say(script)
 
 
-def doctor(config: Config = DEFAULT_CONFIG, json: Json = False) -> None:
+def doctor(
+    config: Config = DEFAULT_CONFIG,
+    only: Annotated[
+        Part | None, typer.Option("--only", help="What this process serves, as with `serve --only`.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Check URLs, roles and rights, and say how to mend what is wrong. Exit code 1 when something is."""
     from mcp_server.doctor import examine
 
-    checks = examine(settings_from(config))
+    checks = examine(settings_from(config), None if only is None else only.value)
     if json:
         say_json(checks)
     else:

@@ -288,7 +288,7 @@ RETURNING id, password
 -- The row of a shadow that is about to be made, where there is room for one; half made until its state says more.
 INSERT INTO shadowdesk.shadows(id, mirror, state, expires_at)
 SELECT %(id)s, %(mirror)s, 'dropping', now() + make_interval(secs => %(ttl_s)s)
-WHERE (SELECT count(*) FROM shadowdesk.shadows WHERE state <> 'ready') < %(max_shadows)s
+WHERE (SELECT count(*) FROM shadowdesk.shadows) < %(max_shadows)s
 RETURNING id
 
 -- name: mark_ended
@@ -296,11 +296,12 @@ RETURNING id
 UPDATE shadowdesk.shadows SET ended_at = coalesce(ended_at, now()),
   expires_at = least(expires_at, now() + make_interval(secs => %(linger_s)s)) WHERE id = %(id)s AND state = 'taken'
 
--- name: claim_ended
--- The shadow whose dry run ended first.
+-- name: claim_room
+-- A shadow that nobody waits for: one ready for another schema version, else the one whose dry run ended first.
 UPDATE shadowdesk.shadows SET state = 'dropping'
-WHERE id = (SELECT id FROM shadowdesk.shadows WHERE state = 'taken' AND ended_at IS NOT NULL
-            ORDER BY ended_at FOR UPDATE SKIP LOCKED LIMIT 1)
+WHERE id = (SELECT id FROM shadowdesk.shadows
+            WHERE (state = 'taken' AND ended_at IS NOT NULL) OR (state = 'ready' AND mirror <> %(mirror)s)
+            ORDER BY ended_at NULLS FIRST FOR UPDATE SKIP LOCKED LIMIT 1)
 RETURNING id
 
 -- name: claim_stray

@@ -10,7 +10,12 @@ SELECT c.oid, n.nspname AS schema, c.relname AS name,
        -- every table below a partitioned one that holds rows: triggers may name them
        CASE WHEN c.relkind = 'p' THEN (SELECT array_agg(ARRAY[pn.nspname, pc.relname]::text[] ORDER BY pn.nspname, pc.relname)
          FROM pg_partition_tree(c.oid) pt JOIN pg_class pc ON pc.oid = pt.relid JOIN pg_namespace pn ON pn.oid = pc.relnamespace
-         WHERE pt.level > 0) END AS partitions
+         WHERE pt.level > 0) END AS partitions,
+       -- tables that inherit from an ordinary one: their rows are read as the parent's, by its name only
+       CASE WHEN c.relkind = 'r' THEN (WITH RECURSIVE below AS (
+           SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = c.oid
+           UNION SELECT i.inhrelid FROM pg_inherits i JOIN below b ON b.inhrelid = i.inhparent)
+         SELECT array_agg(h.relname::text ORDER BY h.relname) FROM below b JOIN pg_class h ON h.oid = b.inhrelid) END AS heirs
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY(%(schemas)s)
   AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
@@ -25,7 +30,7 @@ SELECT a.attrelid AS oid, a.attname AS name, format_type(a.atttypid, a.atttypmod
        (t.typcategory IN ('A', 'C') OR b.typname IN ('json', 'jsonb', 'hstore')) AS nested,
        -- the date/time type itself, also below a domain: what the transaction's clock looks like in such a column
        CASE WHEN b.typcategory = 'D' THEN format_type(b.oid, coalesce(d0.mod, a.atttypmod)) ELSE '' END AS clock,
-       s.schema AS sequence_schema, s.name AS sequence_name
+       s.schema AS sequence_schema, s.name AS sequence_name, coalesce(s.seen, true) AS sequence_seen
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN LATERAL (
@@ -36,7 +41,8 @@ LEFT JOIN LATERAL (
 JOIN pg_type b ON b.oid = coalesce(d0.oid, t.oid)
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN LATERAL (
-  SELECT sn.nspname AS schema, sc.relname AS name
+  SELECT sn.nspname AS schema, sc.relname AS name,
+         has_schema_privilege(sn.oid, 'USAGE') AND has_sequence_privilege(sc.oid, 'SELECT') AS seen
   FROM pg_depend dep JOIN pg_class sc ON sc.relkind = 'S' JOIN pg_namespace sn ON sn.oid = sc.relnamespace
   WHERE (dep.classid = 'pg_attrdef'::regclass AND dep.objid = d.oid AND dep.refclassid = 'pg_class'::regclass AND dep.refobjid = sc.oid)
      OR (d.oid IS NULL AND t.typdefaultbin IS NOT NULL AND dep.classid = 'pg_type'::regclass AND dep.objid = t.oid
@@ -110,4 +116,6 @@ SELECT md5(count(*) || ':' || sum(part)) AS fingerprint FROM (
   UNION ALL SELECT hash_record_extended(ROW(oid, xmin), 6) FROM pg_attrdef WHERE adrelid = ANY(ARRAY(SELECT oid FROM classes))
   UNION ALL SELECT hash_record_extended(ROW(oid, xmin), 7) FROM types
   UNION ALL SELECT hash_record_extended(ROW(oid, xmin), 8) FROM pg_enum WHERE enumtypid = ANY(ARRAY(SELECT oid FROM types))
+  -- who may look into a schema decides which of its tables a shadow can hold
+  UNION ALL SELECT hash_record_extended(ROW(oid, xmin), 9) FROM pg_namespace WHERE oid = ANY((SELECT oids FROM app)::oid[])
 ) parts

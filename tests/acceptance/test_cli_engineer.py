@@ -97,6 +97,19 @@ def test_doctor_finds_nothing_wrong_and_then_what_is(business: Business) -> None
     assert all(check["mend"] for check in wrong)
 
 
+def test_doctor_finds_an_applier_where_only_a_model_is_served(business: Business) -> None:
+    def wrong(part: str) -> list[str]:
+        ended = business.run("doctor", "--only", part, "--json")
+        found = [check["name"] for check in json.loads(ended.stdout) if not check["ok"]]
+        assert ended.returncode == bool(found)
+        return found
+
+    assert (wrong("mcp"), wrong("pages")) == (["the MCP-only process has no applier URL at all"], [])
+    text = business.config.read_text(encoding="utf-8")
+    business.config.write_text(re.sub(r"(?m)^applier_url = .*$", "", text))
+    assert (wrong("mcp"), wrong("pages")) == ([], ["the process with the pages has the applier URL"])
+
+
 def test_install_prints_and_applies_what_the_configuration_needs(business: Business, database: MakeDatabase) -> None:
     fresh = database(business_sql())
     printed = business.done("install", "--owner-url", fresh)

@@ -4,6 +4,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from mcp_server.assembly import Assembly, open_desk
@@ -95,3 +96,29 @@ def test_a_turn_that_does_not_come_is_refused_in_words(
             monkeypatch.setattr(assembly.shadows, "_settings", type(assembly.shadows._settings)(start_wait_s=0.01))
             with pytest.raises(QuotaExceeded, match="at once"):
                 assembly.desk.start_dry_run(REP, "1", "x", "test")
+
+
+def test_ready_shadows_count_and_give_way_to_those_that_are_needed(
+    tmp_path: Path, production_database: MakeDatabase
+) -> None:
+    with open_sandbox(tmp_path / "servers") as servers:
+        url = production_database(APP)
+        settings = settings_with(tmp_path, url, servers, "pool = 3\nmax_shadows = 4")
+        with open_desk(settings, applier=False) as assembly:
+            most = 0
+            for _ in range(4):
+                assembly.desk.start_dry_run(REP, "1", "x", "test")
+                filling = assembly.shadows._filling
+                assert filling is not None
+                filling.join()
+                most = max(most, len(left(servers)[2]))
+            assert most == 4 and left(servers)[0] == Counter(taken=4)
+            with pytest.raises(QuotaExceeded, match="holds 4 shadows"):
+                assembly.desk.start_dry_run(REP, "1", "x", "test")
+            assembly.sandbox.drop(assembly.control.list_dry_runs()[0].shadow_id or "")
+            assembly.sandbox.fill(str(assembly.control.list_dry_runs()[0].mirror_version), 3)
+            assert left(servers)[0] == Counter(taken=3, ready=1)
+            with psycopg.connect(url, autocommit=True) as conn:
+                conn.execute("ALTER TABLE notes ADD more int")
+            assembly.desk.start_dry_run(REP, "1", "x", "on a new schema version")
+            assert left(servers)[0] == Counter(taken=4)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from hypothesis import HealthCheck, Phase, event, given, note, settings
+from hypothesis import HealthCheck, Phase, event, example, given, note, settings
 from psycopg import sql
 
 from mcp_server.errors import WrongState
@@ -17,7 +17,7 @@ from shadow.errors import StatementFailed, StatementRefused
 from shadow.mirror import mirror_name
 from tests.fixes import REP
 from tests.postgres import _databases
-from tests.schemas.generated import PRELUDE, Edit, Made, businesses
+from tests.schemas.generated import PRELUDE, Edit, Made, businesses, composite
 from tests.schemas.judge import Cell
 from tests.schemas.whole import Way, made_way
 
@@ -72,6 +72,7 @@ def fix(way: Way, edits: list[Edit], drawn: list[Cell]) -> None:
     phases=(Phase.explicit, Phase.generate), print_blob=False,  # to shrink means hundreds of databases
 )  # fmt: skip
 @given(business=businesses())
+@example(business=composite())
 def test_a_shadow_shows_what_the_statements_do(
     schemas_control: str,
     production_server: EmbeddedServer,

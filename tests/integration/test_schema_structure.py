@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-from mcp_server.errors import ConfigurationInvalid
 from shadow.embedded import EmbeddedServer
 from shadow.errors import Diverged, Drifted, StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule
@@ -143,7 +142,7 @@ def test_a_parent_in_table_inheritance_is_read_and_not_written(whole_way: WholeW
     assert len(way.fixes.desk.query(REP, dry_run, "SELECT what FROM events").rows) == 2
     with pytest.raises(StatementRefused, match="inherit"):
         way.run("UPDATE events SET what = 'z' WHERE id = 1")
-    with pytest.raises(StatementRefused):
+    with pytest.raises(StatementRefused, match="part of the table “events” and cannot be named by itself"):
         way.run("UPDATE special_events SET what = 'z' WHERE id = 3")
 
 
@@ -210,23 +209,6 @@ def test_a_tenants_key_has_any_type(whole_way: WholeWay, kind: str, mine: str, o
         ),
     )  # fmt: skip
     assert applied.diff.total_rows == 4
-
-
-COMPOSITE = """
-CREATE TABLE tenants(region text, id int, name text, number bigint GENERATED ALWAYS AS IDENTITY, PRIMARY KEY (region, id){unique});
-CREATE TABLE orders(id int PRIMARY KEY, region text, tenant int, n int, FOREIGN KEY (region, tenant) REFERENCES tenants);
-INSERT INTO tenants(region, id, name) VALUES ('eu', 1, 'Acme'), ('us', 1, 'Globex');
-INSERT INTO orders VALUES (1, 'eu', 1, 0), (2, 'us', 1, 0);
-"""
-
-
-def test_a_tenants_key_of_several_columns_needs_a_unique_number_beside_it(whole_way: WholeWay) -> None:
-    way = whole_way(COMPOSITE.format(unique=""), FenceRules(root="tenants", key="id"))
-    with pytest.raises(ConfigurationInvalid, match="would join tenants"):
-        way.run()
-    way = whole_way(COMPOSITE.format(unique=", UNIQUE (number)"), FenceRules(root="tenants", key="number"))
-    applied = way.applied("UPDATE orders SET n = 1", plain=["UPDATE orders SET n = 1 WHERE region = 'eu'"])
-    assert applied.diff.total_rows == 1
 
 
 def test_a_deferred_key_waits_for_nobody_elses_row(whole_way: WholeWay) -> None:

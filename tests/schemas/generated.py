@@ -34,12 +34,42 @@ def quoted(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A foreign key of a generated table: its column, the parent, and what follows REFERENCES."""
+    """A foreign key of a generated table: its columns, the parent, and what follows REFERENCES.
+
+    `group` is there where the key has two columns, (grp, id) of the parent.
+    """
 
     column: str
+    group: str | None
     parent: "Made"
     action: str
     not_null: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.group, self.column) if self.group else (self.column,)
+
+    def on(self, parent: str, child: str) -> str:
+        """The child's row points at the parent's."""
+        first = f"{parent}.grp = {child}.{self.group} AND " if self.group else ""
+        return f"{first}{parent}.id = {child}.{self.column}"
+
+    def to(self, n: int) -> tuple[str, ...]:
+        """The literals that point at the parent's row n."""
+        return (self.parent.group(n), self.parent.id(n)) if self.group else (self.parent.id(n),)
+
+    def null(self, child: str) -> str:
+        return " OR ".join(f"{child}.{column} IS NULL" for column in self.columns)
+
+    def create(self) -> str:
+        null = " NOT NULL" if self.not_null else ""
+        group = f"{self.group} int{null}, " if self.group else ""
+        reference = f"REFERENCES {self.parent.quoted}({'grp, ' if self.group else ''}id) {self.action}"
+        if not self.group:
+            return f"{self.column} {self.parent.key_type}{null} {reference}"
+        return (
+            f"{group}{self.column} {self.parent.key_type}{null}, FOREIGN KEY ({self.group}, {self.column}) {reference}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +93,15 @@ class Made:
         """The literal of row n's key."""
         return f"'k{n}'" if self.key == "text" else str(n)
 
+    def group(self, n: int) -> str:
+        """The literal of row n's group, in tables whose key has one; new rows are in group 0."""
+        return str(n % 3) if self.key == "pair" and n <= ROWS else "0"
+
+    @property
+    def grouped(self) -> bool:
+        """The key is (grp, id); in a `wide` one the id alone is unique as well."""
+        return self.key in ("wide", "pair")
+
     @property
     def key_type(self) -> str:
         return "text" if self.key == "text" else "int"
@@ -73,7 +112,7 @@ class Made:
             own = f"{alias}.tenant_id = 1"
         else:
             own = " OR ".join(self._under(alias, link) for link in self.links)
-        checks = [f"({alias}.{link.column} IS NULL OR {self._under(alias, link)})" for link in self.links]
+        checks = [f"({link.null(alias)} OR {self._under(alias, link)})" for link in self.links]
         if self.itself:
             checks.append(
                 f"({alias}.up IS NULL OR EXISTS (SELECT FROM {self.quoted} z WHERE z.id = {alias}.up AND {self._plainly('z')}))"
@@ -88,7 +127,7 @@ class Made:
 
     def _under(self, alias: str, link: Link) -> str:
         inner = alias + "p"
-        return f"EXISTS (SELECT FROM {link.parent.quoted} {inner} WHERE {inner}.id = {alias}.{link.column} AND {link.parent._plainly(inner)})"
+        return f"EXISTS (SELECT FROM {link.parent.quoted} {inner} WHERE {link.on(inner, alias)} AND {link.parent._plainly(inner)})"
 
     @property
     def drawn(self) -> Sequence[Cell]:
@@ -106,15 +145,12 @@ class Made:
         ]
         if self.direct:
             columns.append("tenant_id int NOT NULL REFERENCES tenants")
-        if self.key == "wide":
-            columns.append("grp int NOT NULL DEFAULT 0, PRIMARY KEY (grp, id), UNIQUE (id)")
+        if self.grouped:
+            alone = ", UNIQUE (id)" if self.key == "wide" else ""
+            columns.append(f"grp int NOT NULL DEFAULT 0, PRIMARY KEY (grp, id){alone}")
         elif self.key != "none":
             columns.append("PRIMARY KEY (id)")
-        for link in self.links:
-            null = " NOT NULL" if link.not_null else ""
-            columns.append(
-                f"{link.column} {link.parent.key_type}{null} REFERENCES {link.parent.quoted}(id) {link.action}"
-            )
+        columns.extend(link.create() for link in self.links)
         if self.itself:
             columns.append(f"up {self.key_type} REFERENCES {self.quoted}(id) ON DELETE SET NULL")
         made = f"CREATE TABLE {self.quoted}({', '.join(columns)})"
@@ -132,18 +168,16 @@ class Made:
             "n",
             "t",
             *(["tenant_id"] if self.direct else []),
-            *(link.column for link in self.links),
+            *(["grp"] if self.grouped else []),
+            *(column for link in self.links for column in link.columns),
             *(["up"] if self.itself else []),
         ]
         rows = []
         for n in range(1, ROWS + 1):
-            parents = [link.parent.id((n + 1 + 2 * place) % ROWS + 1) for place, link in enumerate(self.links)]
+            parents = [one for place, link in enumerate(self.links) for one in link.to((n + 1 + 2 * place) % ROWS + 1)]
+            own = [*([str(1 + n % 2)] if self.direct else []), *([self.group(n)] if self.grouped else [])]
             itself = [self.id(n - 2) if n > 2 else "NULL"] if self.itself else []
-            rows.append(
-                ", ".join(
-                    [self.id(n), str(n), f"'t{n}'", *([str(1 + n % 2)] if self.direct else []), *parents, *itself]
-                )
-            )
+            rows.append(", ".join([self.id(n), str(n), f"'t{n}'", *own, *parents, *itself]))
         fill = f"INSERT INTO {self.quoted}({', '.join(names)}) VALUES " + ", ".join(f"({row})" for row in rows) + ";"
         return fill + (
             f"SELECT setval(pg_get_serial_sequence('{self.quoted}', 'id'), 50);" if self.key == "serial" else ""
@@ -158,14 +192,15 @@ class Made:
             "norm": "NEW.t := upper(NEW.t); NEW.at := now(); RETURN NEW;",
             "log": "INSERT INTO log(what, n) VALUES (TG_OP, coalesce(NEW.n, OLD.n)); RETURN NULL;",
             "count": (
-                f"UPDATE {link.parent.quoted} p SET hits = coalesce(p.hits, 0) + 1 WHERE p.id = coalesce(NEW.{link.column}, OLD.{link.column}); RETURN NULL;"
+                "IF TG_OP = 'DELETE' THEN y := OLD; ELSE y := NEW; END IF;"
+                f" UPDATE {link.parent.quoted} p SET hits = coalesce(p.hits, 0) + 1 WHERE {link.on('p', 'y')}; RETURN NULL;"
                 if link
                 else "RETURN NULL;"
             ),
         }
         name = quoted(f"{self.name} {kind}")
         return (
-            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN {does[kind]} END $f$;"
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $f$ DECLARE y record; BEGIN {does[kind]} END $f$;"
             f"CREATE TRIGGER {name} {bodies[kind]} ON {self.quoted} FOR EACH ROW EXECUTE FUNCTION {name}();"
         )
 
@@ -187,15 +222,19 @@ def tables(draw: st.DrawFn) -> tuple[Made, ...]:
         links = []
         for place, parent in enumerate(parents):
             null = draw(st.booleans())
-            delete = draw(st.sampled_from(("", "ON DELETE CASCADE", *(("ON DELETE SET NULL",) if null else ()))))
+            both = parent.key == "pair" or (parent.key == "wide" and draw(st.booleans()))
+            column, group = f"p{place}", f"g{place}" if both else None
+            nulls = ("ON DELETE SET NULL", *((f"ON DELETE SET NULL ({column})",) if both else ())) if null else ()
+            delete = draw(st.sampled_from(("", "ON DELETE CASCADE", *nulls)))
             update = draw(st.sampled_from(("", "ON UPDATE CASCADE")))
             wait = draw(st.sampled_from(("", "", "DEFERRABLE INITIALLY DEFERRED", "DEFERRABLE")))
-            links.append(Link(column=f"p{place}", parent=parent, action=f"{delete} {update} {wait}", not_null=not null))
-        key = draw(st.sampled_from(("int", "int", "text", "wide", "serial", "none")))
+            action = f"{delete} {update} {wait}"
+            links.append(Link(column=column, group=group, parent=parent, action=action, not_null=not null))
+        key = draw(st.sampled_from(("int", "int", "text", "wide", "pair", "serial", "none")))
         made.append(
             Made(
                 name=name, key=key, direct=direct, links=tuple(links), extra=draw(st.sampled_from(sorted(TYPES))),
-                partitioned=draw(st.booleans()) and key != "none", itself=key not in ("none",) and draw(st.booleans()),
+                partitioned=draw(st.booleans()) and key != "none", itself=key not in ("none", "pair") and draw(st.booleans()),
                 triggers=tuple(draw(st.lists(st.sampled_from(("norm", "log", "count")), unique=True, max_size=2))),
             )
         )  # fmt: skip
@@ -218,15 +257,18 @@ def edit(draw: st.DrawFn, made: tuple[Made, ...], number: int) -> Edit:
     some = f"x.n % {draw(st.integers(2, 4))} = {draw(st.integers(0, 2))}"
     extra = draw(st.sampled_from(TYPES[table.extra]))
     kind = draw(
-        st.sampled_from(("set", "set", "insert", "insert", "delete", "copy", "rekey", "move", "null", "from", "itself"))
+        st.sampled_from(
+            ("set", "set", "insert", "insert", "delete", "copy", "rekey", "group", "move", "null", "from", "itself")
+        )
     )
     fenced = f"{some} AND {table.mine('x')}"
     if kind == "insert":
         return _insert(draw, table, 100 + number, extra)
     if kind == "delete":
         return Edit(f"DELETE FROM {of} AS x WHERE {some}", f"DELETE FROM {of} AS x WHERE {fenced}")
-    if kind == "copy" and table.key in ("int", "wide"):
-        names = ["t", "extra", *(["tenant_id"] if table.direct else []), *(link.column for link in table.links)]
+    if kind == "copy" and table.key in ("int", "wide", "pair"):
+        linked = [column for link in table.links for column in link.columns]
+        names = ["t", "extra", *(["tenant_id"] if table.direct else []), *linked]
         listed = ", ".join(names)
         head = f"INSERT INTO {of}(id, n, {listed}) SELECT x.id + {1000 * (number + 1)}, x.n + 1000, {', '.join('x.' + c for c in names)} FROM {of} AS x WHERE "
         return Edit(f"{head}{some} ORDER BY x.id", f"{head}{fenced} ORDER BY x.id")
@@ -235,12 +277,18 @@ def edit(draw: st.DrawFn, made: tuple[Made, ...], number: int) -> Edit:
         assigned = f"id = id {'||' if table.key == 'text' else '+'} {table.id(5000 + number) if table.key == 'text' else 5000 + number}"
     elif kind in ("move", "null") and table.links:
         link = draw(st.sampled_from(table.links))
-        assigned = f"{link.column} = {'NULL' if kind == 'null' else link.parent.id(draw(st.integers(1, ROWS)))}"
+        to = ["NULL"] * len(link.columns) if kind == "null" else link.to(draw(st.integers(1, ROWS)))
+        some_of = (
+            draw(st.sampled_from((slice(None), slice(None), slice(1), slice(1, None)))) if link.group else slice(1)
+        )
+        assigned = ", ".join(f"{c} = {v}" for c, v in list(zip(link.columns, to, strict=True))[some_of])
+    elif kind == "group" and table.grouped:
+        assigned = f"grp = grp + {draw(st.integers(1, 3))}"
     elif kind == "itself" and table.itself:
         assigned = f"up = {draw(st.sampled_from(('NULL', 'id', table.id(draw(st.integers(1, ROWS))))))}"
     elif kind == "from" and table.links:
         link = table.links[0]
-        head = f"UPDATE {of} AS x SET t = y.t || y.n, hits = y.hits FROM {link.parent.quoted} AS y WHERE y.id = x.{link.column} AND "
+        head = f"UPDATE {of} AS x SET t = y.t || y.n, hits = y.hits FROM {link.parent.quoted} AS y WHERE {link.on('y', 'x')} AND "
         return Edit(head + some, f"{head}{fenced} AND {link.parent.mine('y')}")
     return Edit(f"UPDATE {of} AS x SET {assigned} WHERE {some}", f"UPDATE {of} AS x SET {assigned} WHERE {fenced}")
 
@@ -251,8 +299,8 @@ def _insert(draw: st.DrawFn, table: Made, n: int, extra: str) -> Edit:
         names.append("id")
         values.append(table.id(n))
     for link in table.links:
-        names.append(link.column)
-        values.append(link.parent.id(draw(st.sampled_from((2, 2, 4, 6, 1, n, n + 1)))))
+        names.extend(link.columns)
+        values.extend(link.to(draw(st.sampled_from((2, 2, 4, 6, 1, n, n + 1)))))
     plain_names, plain_values = list(names), list(values)
     if table.direct:
         plain_names.append("tenant_id")
@@ -275,3 +323,31 @@ def businesses(draw: st.DrawFn) -> tuple[tuple[Made, ...], list[list[Edit]]]:
             edits.append(draw(edit(made, number)))
         fixes.append(edits)
     return made, fixes
+
+
+def composite() -> tuple[tuple[Made, ...], list[list[Edit]]]:
+    """A business whose foreign keys have two columns, which the suite's few made-up ones might lack."""
+    plain = {"extra": "bool", "partitioned": False, "itself": False}
+    orders = Made(name="t0", key="pair", direct=True, links=(), triggers=("norm",), **plain)
+    by_order = Link(column="p0", group="g0", parent=orders, action="ON DELETE CASCADE ON UPDATE CASCADE", not_null=True)
+    lines = Made(name="Order", key="wide", direct=False, links=(by_order,), triggers=("count",), **plain)
+    loose = (
+        Link(column="p0", group="g0", parent=lines, action="ON DELETE SET NULL (p0)", not_null=False),
+        Link(column="p1", group="g1", parent=orders, action="ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED", not_null=False),
+    )  # fmt: skip
+    notes = Made(name="user", key="int", direct=True, links=loose, triggers=("log",), **plain)
+
+    def changed(table: Made, sets: str, where: str) -> Edit:
+        text = f"UPDATE {table.quoted} AS x SET {sets} WHERE {where}"
+        return Edit(text, f"{text} AND {table.mine('x')}")
+
+    def deleted(table: Made, where: str) -> Edit:
+        text = f"DELETE FROM {table.quoted} AS x WHERE {where}"
+        return Edit(text, f"{text} AND {table.mine('x')}")
+
+    moved = [
+        changed(orders, "grp = grp + 3", "x.n < 5"), changed(lines, "g0 = 1, p0 = 1", "x.n = 2"),
+        changed(notes, "g1 = NULL", "x.n = 4"), changed(notes, "g1 = 0, p1 = 6", "x.n = 6"),
+    ]  # fmt: skip
+    gone = [deleted(lines, "x.n = 4"), deleted(orders, "x.n = 2"), changed(notes, "t = 'z'", "x.n > 0")]
+    return (orders, lines, notes), [moved, gone]

@@ -38,3 +38,19 @@ INSERT INTO a SELECT g, 1 + g % 2, 0 FROM generate_series(1, 4) g;
 INSERT INTO b SELECT g, 1 + g % 2, 0 FROM generate_series(1, 4) g;
 INSERT INTO roles VALUES (1, NULL, 'everybody''s'), (2, 1, 'mine'), (3, 2, 'theirs');
 INSERT INTO grants VALUES (1, 1, 2), (2, 2, 3);
+
+-- name: several_columns
+CREATE TABLE accounts(region text, account_no int, name text, plan text DEFAULT 'basic', PRIMARY KEY (region, account_no));
+CREATE TABLE orders(region text, account_no int, order_no int, n int, code text,
+  PRIMARY KEY (region, account_no, order_no), UNIQUE (region, code),
+  FOREIGN KEY (account_no, region) REFERENCES accounts(account_no, region) ON DELETE CASCADE);
+CREATE TABLE lines(id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, region text NOT NULL, account_no int NOT NULL, order_no int NOT NULL, n int,
+  FOREIGN KEY (region, account_no, order_no) REFERENCES orders ON DELETE CASCADE);
+CREATE TABLE notes(id int PRIMARY KEY, region text, account_no int, body text, FOREIGN KEY (region, account_no) REFERENCES accounts);
+CREATE TABLE links(id int PRIMARY KEY, r text, a int, n int);
+INSERT INTO accounts VALUES ('eu', 1, 'Acme'), ('us', 1, 'Globex'), ('eu', 2, 'Initech'), ('e"u, \ü', 1, 'Odd');
+INSERT INTO orders SELECT region, account_no, g, 0, account_no || '-' || g FROM accounts, generate_series(1, 2) g;
+INSERT INTO lines(region, account_no, order_no, n) SELECT region, account_no, order_no, 0 FROM orders, generate_series(1, 2);
+INSERT INTO notes SELECT row_number() OVER (ORDER BY region, account_no), region, account_no, 'x' FROM accounts;
+INSERT INTO notes VALUES (90, 'eu', NULL, 'nobody''s'), (91, NULL, 1, 'nobody''s');
+INSERT INTO links SELECT row_number() OVER (ORDER BY region, account_no), region, account_no, 0 FROM accounts;

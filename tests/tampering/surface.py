@@ -30,7 +30,7 @@ def _table(
         unique_keys=tuple(frozenset(key) for key in unique),
         unique_with_tenant=tuple(frozenset(key) for key in safe),
         not_null=frozenset(more.get("not_null", ())),
-        tenant_column=more.get("tenant_column"),
+        tenant_columns=more.get("tenant_columns", ()),
         writable=more.get("writable", True),
         fence_class=more.get("fence_class", "direct"),
         defaults=more.get("defaults", {}),
@@ -55,7 +55,7 @@ CONTRACTS = _table(
     },
     [{"id"}, {"code"}],
     [],
-    tenant_column="tenant_id",
+    tenant_columns=("tenant_id",),
 )
 LINE_ITEMS = _table(
     "line_items",
@@ -86,7 +86,7 @@ INVOICES = _table(
     },
     [{"id"}, {"ext_ref"}, {"tenant_id", "number"}],
     [{"tenant_id", "number"}],
-    tenant_column="tenant_id",
+    tenant_columns=("tenant_id",),
 )
 PLANS = _table("plans", {"id": "integer", "name": "text"}, [{"id"}], [], writable=False, fence_class="shared")
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,18 @@ def test_removing_an_entry_of_a_limit_never_allows_more(
     assert {k for k in keys if tenant_listed(after, k)} <= {k for k in keys if tenant_listed(before, k)}
     now, then = ({one for one in TARGETS if write_rule(limits.writes or (), *one)} for limits in (after, before))
     assert now <= then
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ('["eu", "1"]', {'["eu", "1"]'}), ('["eu", "*"]', {'["eu", "1"]', '["eu", "12"]'}), ("[12]", set()),
+        ("*", {'["eu", "1"]', '["eu", "12"]', '["us", "1"]', "1", "e"}),
+    ],
+)  # fmt: skip
+def test_a_bracket_in_a_tenants_pattern_is_a_bracket(entry: str, named: set[str]) -> None:
+    keys = ['["eu", "1"]', '["eu", "12"]', '["us", "1"]', "1", "e"]
+    assert {key for key in keys if tenant_listed(RoleLimits(tenants=(entry,)), key)} == named
 
 
 def test_a_role_that_is_gone_sees_and_writes_nothing() -> None:

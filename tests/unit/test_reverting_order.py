@@ -28,7 +28,7 @@ def table(
         name=name, schema="public", relation=name, oid=1, kind="r", estimated_rows=0, columns=(column("id"), *columns),
         key=("id",), unique_keys=(frozenset({"id"}), *(frozenset({c}) for c in unique)), foreign_keys=tuple(keys), triggers=(),
     )  # fmt: skip
-    return FencedTable(table=made, fence_class=DIRECT, tenant_column="tenant_id")
+    return FencedTable(table=made, fence_class=DIRECT, tenant_columns=("tenant_id",))
 
 
 def fence(*tables: FencedTable) -> Fence:
