@@ -3,14 +3,9 @@
 What a client says about itself (its name, its headers) is noted and never believed.
 """
 
-import hashlib
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
-
-from mcp.server.auth.middleware.auth_context import get_access_token
-from mcp.server.auth.provider import AccessToken, TokenVerifier
 
 from mcp_server.errors import ConfigurationInvalid, PermissionDenied
 from mcp_server.settings import Settings
@@ -49,6 +44,8 @@ def stdio_caller(settings: Settings) -> CallerSource:
 
 def token_caller(settings: Settings) -> CallerSource:
     """The person whose token the present HTTP request carried; the role is today's."""
+    # The SDK's import takes longer than most commands, which know people too.
+    from mcp.server.auth.middleware.auth_context import get_access_token
 
     def source(client: str) -> Caller:
         token = get_access_token()
@@ -60,27 +57,6 @@ def token_caller(settings: Settings) -> CallerSource:
         return Caller(name=str(token.subject), role=known.role, channel="http", client=shown_client(client))
 
     return source
-
-
-class PeopleTokens(TokenVerifier):
-    """Verifies bearer tokens against the SHA-256 hashes in [people]; the SDK answers 401 for all others."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._resource = mcp_resource(settings)
-
-    async def verify_token(self, token: str) -> AccessToken | None:
-        """The person's access token without the secret in it, or None."""
-        given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest().encode()
-        found = None
-        # Every hash is compared, in constant time, whether or not one matched already.
-        for name, person in self._settings.people.items():
-            if hmac.compare_digest(given, (person.token_sha256 or "").encode()):
-                found = name
-        if found is None:
-            return None
-        scopes = list(self._settings.oauth.scopes) if self._settings.oauth else []
-        return AccessToken(token="", client_id=found, subject=found, scopes=scopes, resource=self._resource)
 
 
 def mcp_resource(settings: Settings) -> str:

@@ -5,6 +5,7 @@ configured today. The SDK answers 401 for every token that finds nobody.
 """
 
 import hashlib
+import hmac
 import logging
 import secrets
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from mcp.server.auth.provider import AccessToken, TokenVerifier
 
 from mcp_server.control.records import PersonalToken
 from mcp_server.errors import EXPLAINED
-from mcp_server.identity import PeopleTokens, mcp_resource
+from mcp_server.identity import mcp_resource
 from mcp_server.oauth import JwtTokens, SigningKeys
 from mcp_server.settings import Settings
 
@@ -40,6 +41,27 @@ def new_token() -> str:
 def token_digest(token: str) -> str:
     """SHA-256 in hex: what is kept of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class PeopleTokens(TokenVerifier):
+    """Verifies bearer tokens against the SHA-256 hashes in [people]; the SDK answers 401 for all others."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._resource = mcp_resource(settings)
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """The person's access token without the secret in it, or None."""
+        given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest().encode()
+        found = None
+        # Every hash is compared, in constant time, whether or not one matched already.
+        for name, person in self._settings.people.items():
+            if hmac.compare_digest(given, (person.token_sha256 or "").encode()):
+                found = name
+        if found is None:
+            return None
+        scopes = list(self._settings.oauth.scopes) if self._settings.oauth else []
+        return AccessToken(token="", client_id=found, subject=found, scopes=scopes, resource=self._resource)
 
 
 class BearerTokens(TokenVerifier):

@@ -6,8 +6,6 @@ The owner's URL is used here only; afterwards the server connects as shadowdesk_
 from typing import Any
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import Connection, NullPool, create_engine, exc
 
@@ -47,6 +45,10 @@ def migrate(owner_url: str, control_password: str, audit_password: str) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
+    # Most processes find everything up to date elsewhere and would only wait for this import.
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", "mcp_server.control:migrations")
     config.set_main_option("path_separator", "os")

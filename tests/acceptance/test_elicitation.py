@@ -16,9 +16,10 @@ from mcp_types import CallToolResult, ElicitResult, InputRequiredResult
 from mcp_server.demo.business import STORIES
 from mcp_server.demo.stage import Stage, staged
 from mcp_server.http import http_app
-from mcp_server.identity import Caller, PeopleTokens, token_caller
+from mcp_server.identity import Caller, token_caller
 from mcp_server.server import GovernedServer, build_server
 from mcp_server.settings import Settings
+from mcp_server.tokens import PeopleTokens
 from tests.acceptance.mcp_desk import TOKENS, MemoryDesk, governor_for, settings_in
 from tests.acceptance.test_mcp_http import post, serving
 

@@ -19,9 +19,10 @@ from starlette.routing import Route
 
 from mcp_server.errors import ConfigurationInvalid
 from mcp_server.http import FrontDoor, http_app
-from mcp_server.identity import PeopleTokens, stdio_caller, token_caller
+from mcp_server.identity import stdio_caller, token_caller
 from mcp_server.server import build_server
 from mcp_server.settings import Settings
+from mcp_server.tokens import PeopleTokens
 from tests.acceptance.mcp_desk import TOKENS, MemoryDesk, governor_for, settings_in
 
 pytestmark = pytest.mark.anyio

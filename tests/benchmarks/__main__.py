@@ -11,6 +11,7 @@ from tests.benchmarks.clone_memory import clone_memory
 from tests.benchmarks.effect import capture_100k, diff_100k, diff_of_ten, replay_rows, revert_10k
 from tests.benchmarks.gate import gate_p99
 from tests.benchmarks.governed import governed_call
+from tests.benchmarks.pool import pool
 from tests.benchmarks.wide import wide
 
 
@@ -29,6 +30,7 @@ def main() -> None:
             results.append(revert_10k(server))
             results += wide(server)
             results += branches(server)
+            results += pool(server)
         results.append(governed_call(folder / "stage"))
     Path("bench.json").write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     for result in results:

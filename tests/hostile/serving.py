@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mcp_server.http import http_app
-from mcp_server.identity import PeopleTokens, token_caller
+from mcp_server.identity import token_caller
 from mcp_server.server import build_server
+from mcp_server.tokens import PeopleTokens
 from tests.acceptance.test_mcp_http import serving
 from tests.hostile.attack import Scene
 
