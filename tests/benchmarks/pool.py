@@ -19,7 +19,7 @@ from mcp_server.shadows import Shadows, ShadowSettings
 from shadow.embedded import EmbeddedServer
 from shadow.fence import FenceRules
 from shadow.sandbox import Sandbox, SandboxLimits
-from tests.benchmarks.branch import TPCC
+from tests.benchmarks.branch import PUBLISHED, TPCC
 from tests.benchmarks.result import Result
 from tests.lifecycle import installed
 
@@ -46,6 +46,11 @@ def pool(server: EmbeddedServer, clients: tuple[int, ...] = (1, 16, 128)) -> lis
         results += [
             Result.of(f"{name}: p50 / of one", median(times), results[0].ours if results else times[0], None, "s"),
             Result.of(f"{name}: p95 / 0.15 s", p95, 0.15, 1.0 if count == 16 else None, "s"),
+            *(
+                Result.of(f"{name}: p50 / published of {system}", median(times), published[count], None, "s")
+                for system, published in PUBLISHED.items()
+                if count in published
+            ),
         ]
     return [*results, *_kept(server, production), *_strategies(server)]
 
