@@ -16,8 +16,11 @@ demo: .venv/.ready
 serve: .venv/.ready
 	@$(PY) -m mcp_server demo --serve
 
+# PRODUCTION=15, 18 or all: the server that stands for production; 15 is Debian's.
+PRODUCTION ?= 18
+
 test: .venv/.ready
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 --production $(PRODUCTION)
 
 lint: .venv/.ready
 	.venv/bin/ruff check .

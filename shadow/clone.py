@@ -3,6 +3,10 @@
 Called by `Shadow.ensure` on first need; triggers and key checks are off during the load (session_replication_role).
 """
 
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from queue import Queue
 from typing import Any
 
 import psycopg
@@ -13,6 +17,8 @@ from shadow.fence import SINK, Fence, FencedTable
 from shadow.predicate import Predicates, base
 
 _BLOCK = 256 * 1024
+#: Blocks read before the writer takes them: what a clone costs in memory, besides one row.
+_AHEAD = 8
 #: From this many expected rows on, indexes are built after the load instead of row by row.
 _BULK_ROWS = 20_000
 _ANALYZE_ROWS = 2_000
@@ -83,23 +89,51 @@ def _pipe(
     table: FencedTable,
     max_bytes: int,
 ) -> int:
-    """Blocks of COPY data from connection to connection; no row is parsed here."""
-    copied = 0
-    with source.cursor() as reading, target.cursor() as writing:
-        with reading.copy(read) as out, writing.copy(write) as into:
-            for chunk in _blocks(out):
-                copied += len(chunk)
-                if copied > max_bytes:
-                    raise QuotaExceeded(
-                        f"The tenant's rows of {table.table.name} are larger than a shadow may hold.",
-                        "They were not loaded and nothing was changed.",
-                        "Ask the operator to raise sandbox.max_shadow_mb.",
-                    )
-                into.write(chunk)
+    """Blocks of COPY data from connection to connection, read and written by a thread each; no row is parsed here."""
+    blocks: Queue[bytes | None] = Queue(_AHEAD)
+    failed = threading.Event()
+    with source.cursor() as reading, target.cursor() as writing, ThreadPoolExecutor(1, "clone") as workers:
+        with writing.copy(write) as into:
+            writer = workers.submit(_write, into, blocks, failed)
+            try:
+                with reading.copy(read) as out:
+                    for chunk in _within(_blocks(out), table, max_bytes):
+                        blocks.put(chunk)
+                        if failed.is_set():
+                            break
+            finally:
+                blocks.put(None)
+                wait([writer])
+            writer.result()
         return max(writing.rowcount, 0)
 
 
-def _blocks(out: psycopg.Copy) -> Any:
+def _write(into: psycopg.Copy, blocks: "Queue[bytes | None]", failed: threading.Event) -> None:
+    """Writes blocks until None; after a failure it only takes them, so that the reader never waits for it."""
+    try:
+        while (chunk := blocks.get()) is not None:
+            into.write(chunk)
+    except BaseException:
+        failed.set()
+        while blocks.get() is not None:
+            pass
+        raise
+
+
+def _within(chunks: Iterable[bytes], table: FencedTable, max_bytes: int) -> Iterator[bytes]:
+    copied = 0
+    for chunk in chunks:
+        copied += len(chunk)
+        if copied > max_bytes:
+            raise QuotaExceeded(
+                f"The tenant's rows of {table.table.name} are larger than a shadow may hold.",
+                "They were not loaded and nothing was changed.",
+                "Ask the operator to raise sandbox.max_shadow_mb.",
+            )
+        yield chunk
+
+
+def _blocks(out: psycopg.Copy) -> Iterator[bytes]:
     """libpq hands out one row a time; bigger blocks make fewer calls on the other side."""
     gathered: list[bytes] = []
     size = 0

@@ -7,7 +7,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from shadow.embedded import EmbeddedServer
-from shadow.errors import StatementFailed, StatementRefused
+from shadow.errors import QuotaExceeded, StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule, build_fence, certificate
 from shadow.mirror import mirror_name
 from shadow.snapshot import SnapshotGone
@@ -65,6 +65,30 @@ def test_the_classes_follow_from_the_foreign_keys(life: Lifecycle) -> None:
     }  # fmt: skip
     text = certificate(life.shadow.fence)
     assert "(parent_id) -> projects(id): must point inside the fence or be NULL" in text
+
+
+def test_rows_that_are_too_many_or_that_the_shadow_does_not_take_leave_nothing_behind(
+    owner_url: str, postgres_server: EmbeddedServer
+) -> None:
+    """More than what is read ahead of the writer: neither thread may wait for the other for ever."""
+    with psycopg.connect(owner_url) as conn:
+        conn.execute("INSERT INTO tasks(project_id, title) SELECT 1, repeat('x', 1000) FROM generate_series(1, 8000)")
+    life = Lifecycle(settings=installed(owner_url, RULES), sandbox_server=postgres_server, tenant="2")
+    shadow, most = life.shadow, life.shadow._max_bytes
+    shadow._max_bytes = 4_000_000
+    with pytest.raises(QuotaExceeded, match="rows of tasks are larger than a shadow may hold"):
+        shadow.ensure({"tasks": 1})
+    assert shadow.level("tasks") == 0
+    shadow._max_bytes = most
+    shadow.owner.execute("ALTER TABLE tasks ADD CONSTRAINT none CHECK (title <> 'T')")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        shadow.ensure({"tasks": 1})
+    assert shadow.level("tasks") == 0
+    shadow.owner.execute("ALTER TABLE tasks DROP CONSTRAINT none")
+    shadow.ensure({"tasks": 1})
+    found = life.query("SELECT count(*) FROM tasks").rows
+    life.close()
+    assert found is not None and found.rows == (("8005",),)
 
 
 def test_rows_come_on_first_need_and_only_those_needed(life: Lifecycle) -> None:
