@@ -78,11 +78,13 @@ def fixes_on(
     rules: FenceRules,
     tenant: str = "1",
     search_path: tuple[str, ...] = ("public",),
+    pool: int = 0,
+    max_open: int = 4,
 ) -> Iterator[Fixes]:
     """A desk on these databases; `control_url` is the migrated database as shadowdesk_control."""
     production = Production(installed(production_url, rules, search_path=search_path))
-    sandbox = Sandbox(sandbox_server.owner_url, SandboxLimits(max_shadows=200))
-    shadows = Shadows(production, sandbox, sandbox_server.bin_dir, ShadowSettings(pool=0, max_open=4))
+    sandbox = Sandbox(sandbox_server.owner_url, SandboxLimits(max_shadows=200), idle=pool)
+    shadows = Shadows(production, sandbox, sandbox_server.bin_dir, ShadowSettings(pool=pool, max_open=max_open))
     permissions = Permissions({"rep": Role(name="rep", permissions=("dry_run.*",), confirm=frozenset({"self"}))})
     try:
         with ControlStore.open(control_url) as control:

@@ -12,6 +12,7 @@ from tests.benchmarks.effect import capture_100k, diff_100k, diff_of_ten, replay
 from tests.benchmarks.gate import gate_p99
 from tests.benchmarks.governed import governed_call
 from tests.benchmarks.pool import pool
+from tests.benchmarks.reps import reps
 from tests.benchmarks.wide import wide
 
 
@@ -31,6 +32,7 @@ def main() -> None:
             results += wide(server)
             results += branches(server)
             results += pool(server)
+            results += reps(server)
         results.append(governed_call(folder / "stage"))
     Path("bench.json").write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     for result in results:
