@@ -316,13 +316,16 @@ class Shadows:
 
     @reaching()
     def reap(self) -> list[str]:
-        """Drops expired and stray shadows and lets go of snapshots held too long; returns the ids of the dropped."""
+        """Drops expired and stray shadows and lets go of what is held too long; returns the ids of the dropped."""
         with self._lock:
             snapshots = [shadow.snapshot for shadow in self._open.values() if shadow.snapshot is not None]
         for snapshot in snapshots:
             if snapshot.overdue:
                 snapshot.close()
-        return self._sandbox.reap(self._mirror(self._production.fence()))
+        mirror = self._mirror(self._production.fence())
+        dropped = self._sandbox.reap(mirror)
+        self._ready.keep_only(self._sandbox.ready(mirror))
+        return dropped
 
     def close(self) -> None:
         """Closes every connection; waits for the pool's thread."""

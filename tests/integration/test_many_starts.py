@@ -122,3 +122,30 @@ def test_ready_shadows_count_and_give_way_to_those_that_are_needed(
                 conn.execute("ALTER TABLE notes ADD more int")
             assembly.desk.start_dry_run(REP, "1", "x", "on a new schema version")
             assert left(servers)[0] == Counter(taken=4)
+
+
+def test_replicas_take_each_others_ready_shadows_and_keep_no_connection_to_them(
+    tmp_path: Path, production_database: MakeDatabase
+) -> None:
+    with open_sandbox(tmp_path / "servers") as servers:
+        settings = settings_with(tmp_path, production_database(APP), servers, "pool = 2")
+        with open_desk(settings, applier=False) as maker, open_desk(settings, applier=False) as taker:
+            maker.shadows.warm()
+            prepared = maker.shadows._ready.ids
+            assert len(prepared) == 2 and taker.shadows._ready.ids == []
+            taker.shadows._settings = type(taker.shadows._settings)(pool=0)
+            for number in range(2):
+                made = taker.desk.start_dry_run(REP, "1", f"request {number}", "test")
+                assert taker.control.dry_run(made.id).shadow_id in prepared
+                assert taker.desk.run(REP, made.id, "UPDATE notes SET body = 'seen'", "as asked").row_count == 5
+            maker.shadows.reap()
+            assert maker.shadows._ready.ids == []
+            maker.shadows.warm()
+            [first, _] = maker.shadows._ready.ids
+            execute(
+                servers.owner_url,
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'shadow_{first}'",
+            )
+            made = maker.desk.start_dry_run(REP, "1", "on one whose connections were lost", "test")
+            assert maker.control.dry_run(made.id).shadow_id == first
+            assert maker.desk.run(REP, made.id, "UPDATE notes SET body = 'seen'", "as asked").row_count == 5
