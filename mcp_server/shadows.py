@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[str, float], None]
 #: Seconds for which production's schema is taken to be the one last seen; a replay looks again in any case.
 _SCHEMA_S = 5.0
+#: The pool is filled when nobody has started a dry run for so long, or after so much patience (seconds).
+_GAP_S, _PATIENCE_S = 0.2, 2.0
 #: Readers of production kept open where there is a pool: one for a snapshot, one for the first rows.
 _READERS = 2
 
@@ -97,6 +99,7 @@ class Shadows:
         self._passwords: dict[str, str] = {}
         self._filling: threading.Thread | None = None
         self._ready = Ready()
+        self._started = 0.0
         self._apart = False
         self._looked: tuple[str, float] | None = None
 
@@ -148,6 +151,7 @@ class Shadows:
             with suppress(psycopg.Error):
                 self._sandbox.drop(shadow_id)
             raise
+        self._started = time.monotonic()
         self._refill(mirror, fence)
         return shadow, mirror
 
@@ -289,11 +293,18 @@ class Shadows:
             self._filling.start()
 
     def _fill(self, mirror: str, fence: Fence) -> None:
+        self._let_starts_pass()
         # A pool that could not be filled only makes the next start slower; that start then reports the reason.
         try:
             self._fill_with(mirror, fence)
         except Exception as error:
             logger.warning("the pool could not be filled: %s", type(error).__name__)
+
+    def _let_starts_pass(self) -> None:
+        """Waits for a gap between starts: making shadows for later would slow those that people wait for now."""
+        patience = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < min(self._started + _GAP_S, patience):
+            time.sleep(0.05)
 
     def _fill_with(self, mirror: str, fence: Fence) -> None:
         """Prepared and connected shadows, and readers of production for their snapshots and first rows."""

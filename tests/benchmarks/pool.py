@@ -23,7 +23,7 @@ from tests.benchmarks.branch import PUBLISHED, TPCC
 from tests.benchmarks.result import Result
 from tests.lifecycle import installed
 
-_READY = 8
+_READY = 16
 #: What a checkpoint-free copy through the log and a copy of files are called (Postgres docs, CREATE DATABASE).
 _STRATEGIES = ("WAL_LOG", "FILE_COPY")
 
