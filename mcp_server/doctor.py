@@ -13,6 +13,7 @@ from mcp_server.doctor_rights import Check, applier_rights, audit_rights, condit
 from mcp_server.doctor_rights import settings as server_settings
 from mcp_server.errors import EXPLAINED
 from mcp_server.install import APPLIER, READER
+from mcp_server.probing import walls_on_production, walls_on_sandbox
 from mcp_server.production import Production
 from mcp_server.settings import Settings
 from shadow.fence import Fence
@@ -139,14 +140,14 @@ def _check_fence(fence: Fence) -> Iterator[Check]:
 
 def examine(settings: Settings) -> list[Check]:
     """Everything the settings name, in the order in which a process would need it."""
-    production = Production(production_settings(settings, applier=True))
+    production = Production(production_settings(settings, applier=True), probed=False)
     with closing(production):
-        checks = list(check_production(production))
+        checks = [*check_production(production), *walls_on_production(production)]
     found: list[str] = []
     with ExitStack() as stack:
         servers: tuple[tuple[str, Callable[[], object]], ...] = (
             ("control", lambda: found.extend(control_urls(settings, stack))),
-            ("sandbox", lambda: open_on(sandbox_server(settings, stack), sandbox_limits(settings))),
+            ("sandbox", lambda: walls_on_sandbox(open_on(sandbox_server(settings, stack), sandbox_limits(settings)))),
         )
         checks += [_server(name, opened) for name, opened in servers]
         for role, url in zip(("shadowdesk_control", "shadowdesk_audit"), found, strict=False):

@@ -17,6 +17,7 @@ from mcp_server.production import Production
 from shadow.errors import QuotaExceeded, SandboxUnavailable, ShadowExpired
 from shadow.fence import Fence
 from shadow.mirror import check_apart, ensure_mirror
+from shadow.probe import probe_role, require
 from shadow.sandbox import Sandbox
 from shadow.shadow import Shadow, gone
 from shadow.snapshot import Snapshot
@@ -92,6 +93,7 @@ class Shadows:
         self._passwords: dict[str, str] = {}
         self._filling: threading.Thread | None = None
         self._apart = False
+        self._probed: set[str] = set()
         self._looked: tuple[str, float] | None = None
 
     def warm(self) -> None:
@@ -135,6 +137,7 @@ class Shadows:
         shadow_id, password = self._sandbox.take(mirror)
         try:
             shadow = self._prepared(shadow_id, password, fence, tenant_key)
+            self._probe(shadow, password, mirror)
         except BaseException:
             # Nobody knows of it yet: it would hold its place until it expires.
             with suppress(psycopg.Error):
@@ -142,6 +145,17 @@ class Shadows:
             raise
         self._refill(mirror)
         return shadow, mirror
+
+    def _probe(self, shadow: Shadow, password: str, mirror: str) -> None:
+        """Tries the walls around the first shadow of a mirror in this process. Raises WallMissing."""
+        if mirror in self._probed:
+            return
+        try:
+            require(probe_role(shadow, self._sandbox.closed_urls(shadow.id, password, mirror)), "the sandbox")
+        except BaseException:
+            let_go(shadow)
+            raise
+        self._probed.add(mirror)
 
     def _prepared(self, shadow_id: str, password: str, fence: Fence, tenant_key: str) -> Shadow:
         shadow = self._connect(shadow_id, password, fence, tenant_key)

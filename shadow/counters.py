@@ -18,7 +18,7 @@ _READ = (
     " pg_stat_get_xact_tuples_updated(c.oid) AS updated, pg_stat_get_xact_tuples_deleted(c.oid) AS deleted"
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'm')"
     " AND c.oid >= 16384 AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'shadowdesk')"
-    r" AND n.nspname !~ '^(fence_|shadow_|pg_temp|pg_toast)' OFFSET 0) counted WHERE inserted + updated + deleted > 0"
+    r" AND n.nspname !~ '^(shadow_|pg_temp|pg_toast)' OFFSET 0) counted WHERE inserted + updated + deleted > 0"
 )
 
 
