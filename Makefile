@@ -1,5 +1,5 @@
 # The first call makes the environment by itself, with or without uv on the machine.
-.PHONY: demo test lint bench fidelity faults serve mcpb conformance hostile tampering fuzz
+.PHONY: demo test lint bench fidelity faults serve mcpb conformance hostile tampering fuzz sqlsmith sharp
 
 export UV_PYTHON_DOWNLOADS := never
 PY := .venv/bin/python
@@ -59,3 +59,11 @@ tampering: .venv/.ready
 # A million mutated statements against the gate.
 fuzz: .venv/.ready
 	SHADOWDESK_MUTATIONS=1000000 $(PY) -m pytest -q -s tests/unit/test_gate_fuzz.py
+
+# 20,000 statements of Debian's sqlsmith (package sqlsmith) as a shadow's role: nothing outside the shadow may change.
+sqlsmith: .venv/.ready
+	$(PY) -m tests.tampering.sqlsmith --json sqlsmith.json
+
+# Each rule of the gate and each grant taken away in turn: do the tests notice?
+sharp: .venv/.ready
+	$(PY) -m tests.tampering.sharp --json sharp.json

@@ -15,6 +15,7 @@ from mcp_server.doctor_rights import settings as server_settings
 from mcp_server.doctor_sandbox import sandbox_checks
 from mcp_server.errors import EXPLAINED
 from mcp_server.install import APPLIER, READER
+from mcp_server.probing import walls_on_production, walls_on_sandbox
 from mcp_server.production import Production
 from mcp_server.settings import Settings
 from shadow.fence import Fence
@@ -161,9 +162,9 @@ def examine(settings: Settings, only: Only | None = None) -> list[Check]:
     `only`: what the process serves when it does not serve everything; one for models must not know the applier.
     """
     checks = list(_check_part(settings, only))
-    production = Production(production_settings(settings, applier=only != "mcp"))
+    production = Production(production_settings(settings, applier=only != "mcp"), probed=False)
     with closing(production), ExitStack() as stack:
-        checks += check_production(production)
+        checks += [*check_production(production), *walls_on_production(production)]
         found: list[str] = []
         checks.append(_server("control", lambda: found.extend(control_urls(settings, stack))))
         opened: list[tuple[SandboxServer, Sandbox]] = []
@@ -197,7 +198,9 @@ def _check_part(settings: Settings, only: Only | None) -> Iterator[Check]:
 
 def _sandbox(settings: Settings, stack: ExitStack) -> tuple[SandboxServer, Sandbox]:
     server = sandbox_server(settings, stack)
-    return server, open_on(server, sandbox_limits(settings))
+    sandbox = open_on(server, sandbox_limits(settings))
+    walls_on_sandbox(sandbox)
+    return server, sandbox
 
 
 def _server(name: str, opened: Callable[[], object]) -> Check:

@@ -19,6 +19,7 @@ from shadow.fence import Fence, FenceRules, build_fence
 from shadow.links import FenceInvalid
 from shadow.owners import owners
 from shadow.predicate import base
+from shadow.probe import Wall, probe_fence, probe_reader, probe_receipts, require
 from shadow.session import connect
 from shadow.tenant_key import key_text
 
@@ -41,8 +42,10 @@ class ProductionSettings:
 class Production:
     """Reads production as `shadowdesk_reader`."""
 
-    def __init__(self, settings: ProductionSettings) -> None:
+    def __init__(self, settings: ProductionSettings, *, probed: bool = True) -> None:
+        """`probed`: the walls are tried whenever a schema version is met for the first time; nothing starts without."""
         self.settings = settings
+        self._probed = probed
         self._lock = threading.Lock()
         self._fence: Fence | None = None
         self._keeping = threading.Lock()
@@ -116,20 +119,51 @@ class Production:
             return read_fingerprint(conn, self.settings.search_path)
 
     def fence(self) -> Fence:
-        """The fence of production's present schema version. Raises ConfigurationInvalid when the rules do not fit."""
+        """The fence of production's present schema version. Raises ConfigurationInvalid when the rules do not fit,
+        WallMissing when a probe of a schema version that is new to this process found that production is not safe.
+        """
         with self._lock, self.reading() as conn:
             fingerprint = read_fingerprint(conn, self.settings.search_path)
             if self._fence is None or self._fence.catalog.fingerprint != fingerprint:
-                try:
-                    catalog = read_catalog(conn, self.settings.search_path)
-                    self._fence = build_fence(catalog, self.settings.rules)
-                except FenceInvalid as error:
-                    raise ConfigurationInvalid(
-                        str(error),
-                        "Nothing was started.",
-                        "Correct shadowdesk.toml; `shadowdesk fence` shows the result.",
-                    ) from None
+                fence = self._built(conn)
+                if self._probed:
+                    require(self._walls(conn, fence), "production")
+                self._fence = fence
             return self._fence
+
+    def _built(self, conn: psycopg.Connection[tuple[object, ...]]) -> Fence:
+        try:
+            return build_fence(read_catalog(conn, self.settings.search_path), self.settings.rules)
+        except FenceInvalid as error:
+            raise ConfigurationInvalid(
+                str(error),
+                "Nothing was started.",
+                "Correct shadowdesk.toml; `shadowdesk fence` shows the result.",
+            ) from None
+
+    def walls(self) -> list[Wall]:
+        """Every wall on production, tried with the credentials that this process has."""
+        fence = self.fence()
+        with self.reading() as conn:
+            return list(self._walls(conn, fence))
+
+    def _walls(self, reader: psycopg.Connection[tuple[object, ...]], fence: Fence) -> Iterator[Wall]:
+        yield from probe_reader(reader, fence)
+        if self.settings.applier_url is None:
+            return
+        with self._applier(self.settings.applier_url) as applier:
+            yield from probe_fence(applier)
+            yield from probe_receipts(applier)
+
+    def _applier(self, url: str) -> psycopg.Connection[tuple[object, ...]]:
+        try:
+            return connect(url, self.settings.search_path, application="shadowdesk probe")
+        except psycopg.Error:
+            raise SandboxUnavailable(
+                "Production could not be reached as the applier, so its walls could not be tried.",
+                "Nothing was read and nothing was changed.",
+                "Run `shadowdesk doctor`: it names the URL, the role and the mend.",
+            ) from None
 
     def find_tenants(
         self, text: str, limit: int, seen: Seen | None = None, *, fence: Fence | None = None

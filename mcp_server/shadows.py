@@ -19,6 +19,7 @@ from shadow.errors import QuotaExceeded, SandboxUnavailable, ShadowExpired
 from shadow.fence import Fence
 from shadow.mirror import check_apart, ensure_mirror
 from shadow.preparing import Connected, prepare_surface
+from shadow.probe import probe_role, require
 from shadow.sandbox import Sandbox
 from shadow.session import connect
 from shadow.shadow import Shadow, gone
@@ -101,6 +102,7 @@ class Shadows:
         self._ready = Ready()
         self._started = 0.0
         self._apart = False
+        self._probed: set[str] = set()
         self._looked: tuple[str, float] | None = None
 
     def warm(self) -> None:
@@ -146,6 +148,7 @@ class Shadows:
         shadow_id, password = self._sandbox.take(mirror, self._ready.ids)
         try:
             shadow = self._prepared(shadow_id, password, fence, tenant_key)
+            self._probe(shadow, password, mirror)
         except BaseException:
             # Nobody knows of it yet: it would hold its place until it expires.
             with suppress(psycopg.Error):
@@ -154,6 +157,17 @@ class Shadows:
         self._started = time.monotonic()
         self._refill(mirror, fence)
         return shadow, mirror
+
+    def _probe(self, shadow: Shadow, password: str, mirror: str) -> None:
+        """Tries the walls around the first shadow of a mirror in this process. Raises WallMissing."""
+        if mirror in self._probed:
+            return
+        try:
+            require(probe_role(shadow, self._sandbox.closed_urls(shadow.id, password, mirror)), "the sandbox")
+        except BaseException:
+            let_go(shadow)
+            raise
+        self._probed.add(mirror)
 
     def _prepared(self, shadow_id: str, password: str, fence: Fence, tenant_key: str) -> Shadow:
         shadow = self._connect(shadow_id, password, fence, tenant_key, self._ready.take(shadow_id))

@@ -55,3 +55,7 @@ class SandboxUnavailable(ShadowError):
 
 class ReplayPostponed(ShadowError):
     """Production was too busy for a lock in time: rolled back; the same proposal may be tried again."""
+
+
+class WallMissing(ShadowError):
+    """A probe found that a wall does not hold on the server as it is: nothing is served without it."""

@@ -117,7 +117,7 @@ def replay(
     except psycopg.Error as error:
         if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
             raise  # not the server's answer but a fault of ours
-        raise _refused(error) from None
+        raise refusal(error) from None
 
 
 #: A COMMIT that is answered must survive a crash of production; a host of ours that vanished must hold no lock.
@@ -323,7 +323,7 @@ def _postponed(why: str) -> ReplayPostponed:
     )
 
 
-def _refused(error: psycopg.Error) -> ShadowError:
+def refusal(error: psycopg.Error) -> ShadowError:
     """Production's own texts may hold other tenants' values: only the kind of error is told."""
     if error.sqlstate in ("55P03", "57014"):
         return _postponed("a lock or a statement took longer than allowed")

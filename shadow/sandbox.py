@@ -13,7 +13,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from shadow.errors import QuotaExceeded, SandboxUnavailable
 from shadow.sql import block
@@ -156,6 +156,12 @@ class Sandbox:
         """The shadow role's own URL: it may connect to no other database."""
         name = f"shadow_{shadow_id}"
         return make_conninfo(self.admin_url, dbname=name, user=name, password=password)
+
+    def closed_urls(self, shadow_id: str, password: str, mirror: str) -> list[str]:
+        """URLs at which the shadow's role must be turned away: the mirror's and, on our server, the registry's."""
+        registry = str(conninfo_to_dict(self.admin_url).get("dbname", "postgres"))
+        names = (mirror, registry) if self._private else (mirror,)
+        return [make_conninfo(self.role_url(shadow_id, password), dbname=name) for name in names]
 
     def take(self, mirror: str, preferred: Sequence[str] = ()) -> tuple[str, str]:
         """A fresh shadow database from `mirror` and its role's password; from the pool when one is ready, one of the

@@ -156,5 +156,13 @@ def render(gated: GatedStatement, schema_of: Mapping[str, str]) -> bytes:
     done = 0
     for start, end, replacement in sorted(pieces):
         out += raw[done:start] + replacement.encode("utf-8")
+        if _runs_into(out, raw[end : end + 1]):
+            out += b" "
         done = end
     return bytes(out + raw[done:])
+
+
+def _runs_into(out: bytearray, following: bytes) -> bool:
+    """Whether what was put in would be one word with what follows: `contracts"a"` has no space for its alias."""
+    quoted = following in (b'"', b"'") and out.endswith(following)
+    return quoted or (out[-1:].isalnum() and (following.isalnum() or following in (b'"', b"'", b"_", b"$")))

@@ -19,6 +19,7 @@ from mcp_server.http import http_app
 from mcp_server.identity import stdio_caller, token_caller
 from mcp_server.oauth import SigningKeys
 from mcp_server.pages import pages_app
+from mcp_server.probing import before_serving
 from mcp_server.reconciling import reconcile_unknown
 from mcp_server.server import build_server
 from mcp_server.settings import Settings
@@ -40,6 +41,7 @@ def serve_http(settings: Settings, *, mcp: bool, pages: bool) -> None:
         open_desk(settings, applier=pages) as assembly,
         _signing_keys(settings, mcp) as keys,
     ):
+        before_serving(assembly.production, assembly.sandbox)
         server = (
             build_server(
                 assembly.desk,
@@ -65,6 +67,7 @@ def serve_stdio(settings: Settings, *, pages: bool) -> None:
     with _process(), ExitStack() as stack:
         listener = stack.enter_context(_listener(settings)) if pages and _is_free(settings) else None
         assembly = stack.enter_context(open_desk(settings, applier=listener is not None))
+        before_serving(assembly.production, assembly.sandbox)
         server = build_server(assembly.desk, settings, assembly.governor, stdio_caller(settings))
         if listener is not None:
             stack.enter_context(_beside(_uvicorn(_pages(assembly), lifespan="off"), listener))

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import uvicorn
 from psycopg.conninfo import make_conninfo
 
 from mcp_server.assembly import open_desk
+from mcp_server.cli.running import serve_http
 from mcp_server.doctor import examine
 from mcp_server.errors import ConfigurationInvalid
 from mcp_server.expiring import expire_overdue
 from mcp_server.identity import Caller
 from mcp_server.settings import Settings, load_settings
 from shadow.embedded import open_sandbox
-from shadow.errors import ShadowExpired
+from shadow.errors import ShadowExpired, WallMissing
 from shadow.fence import FenceRules
 from tests.lifecycle import installed
 from tests.postgres import MakeDatabase
@@ -56,9 +58,14 @@ role = "rep"
 
 
 @pytest.fixture
-def settings(tmp_path: Path, production_database: MakeDatabase) -> Settings:
+def owner_url(production_database: MakeDatabase) -> str:
+    return production_database(APP)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, owner_url: str) -> Settings:
     server = open_sandbox(tmp_path / "servers")
-    return settings_for(tmp_path, production_database(APP), server.owner_url)
+    return settings_for(tmp_path, owner_url, server.owner_url)
 
 
 def test_a_fix_on_servers_named_by_url(settings: Settings) -> None:
@@ -119,6 +126,25 @@ def test_the_doctor_finds_everything_in_order_and_says_what_is_not(settings: Set
     wrong = [check for check in examine(load_settings(broken)) if not check.ok]
     assert {check.name for check in wrong} == {"production.reader_url", "fence"}
     assert all(check.mend for check in wrong)
+
+
+def test_no_server_starts_where_a_wall_is_missing(
+    owner_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def served(*_: object, **__: object) -> None:
+        pytest.fail("a server started although a wall is missing")
+
+    monkeypatch.setattr(uvicorn.Server, "run", served)
+    for words, mcp, pages, wall in (
+        ("GRANT DELETE ON shadowdesk.receipts TO shadowdesk_applier", True, True, "receipts cannot be taken back"),
+        ("GRANT INSERT ON notes TO shadowdesk_reader", True, False, "reader cannot write an app table"),
+    ):
+        with psycopg.connect(owner_url, autocommit=True) as conn:
+            conn.execute(words.encode())
+        with pytest.raises(WallMissing, match=wall) as told:
+            serve_http(settings, mcp=mcp, pages=pages)
+        assert "Nothing was started" in told.value.not_happened
+        assert any(not check.ok and wall in check.name for check in examine(settings))
 
 
 def test_a_control_server_without_its_roles_is_refused(settings: Settings, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Random fixes against random concurrent edits: a conflict is always found, and what is none never blocks.
+"""Random fixes of random tenants against random concurrent edits: a conflict is always found, what is none never
+blocks, and no other tenant's row is ever written.
 
 Production is read by nobody of ours. A refusal has to be right: the same statements rehearsed again on the edited rows
 must then touch other rows, or leave them otherwise.
@@ -87,6 +88,22 @@ def rows(url: str) -> Rows:
     return found
 
 
+def of_others(url: str, tenant: str) -> list[str]:
+    """Every row of the other tenants with who last wrote it, by joins that know nothing of our fence."""
+    found: list[str] = []
+    with psycopg.connect(url) as conn:
+        for query in (
+            "SELECT a.xmin::text || a::text FROM accounts a WHERE a.tenant_id <> %s::int",
+            "SELECT c.xmin::text || c::text FROM contracts c JOIN accounts a ON a.id = c.account_id"
+            " WHERE a.tenant_id <> %s::int",
+            "SELECT l.xmin::text || l::text FROM lines l JOIN contracts c ON c.id = l.contract_id"
+            " JOIN accounts a ON a.id = c.account_id WHERE a.tenant_id <> %s::int",
+            "SELECT t.xmin::text || t::text FROM tenants t WHERE t.id <> %s::int",
+        ):
+            found += sorted(str(text) for (text,) in conn.execute(query, (tenant,)))
+    return found
+
+
 def apart(url: str, statements: list[str]) -> None:
     """Somebody else's edits, each in its own transaction; one that a constraint stops is none."""
     with psycopg.connect(url, autocommit=True) as conn:
@@ -111,29 +128,33 @@ def effect(frozen: Frozen) -> object:
     return touched, frozen.row_counts, dict(frozen.counters), [r.gated.text for r in frozen.statements]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(
-    fixes=st.lists(statement(FIXES), min_size=1, max_size=3), edits=st.lists(statement(EDITS), min_size=1, max_size=3)
+    tenant=st.sampled_from(("1", "2")),
+    fixes=st.lists(statement(FIXES), min_size=1, max_size=3),
+    edits=st.lists(statement(EDITS), min_size=1, max_size=3),
 )
 def test_conflicts_are_always_found_and_nothing_else_blocks(
-    shop: tuple[str, ProductionSettings], postgres_server: EmbeddedServer, fixes: list[str], edits: list[str]
-) -> None:
+    shop: tuple[str, ProductionSettings], postgres_server: EmbeddedServer, tenant: str, fixes: list[str],
+    edits: list[str],
+) -> None:  # fmt: skip
     url, production = shop
     apart(url, [AGAIN])
-    life = Lifecycle(settings=production, sandbox_server=postgres_server, tenant="1")
+    life = Lifecycle(settings=production, sandbox_server=postgres_server, tenant=tenant)
     again = None
     try:
         frozen = rehearsed(life, fixes)
         if frozen is None:
             return
         apart(url, edits)
-        edited = rows(url)
+        edited, others = rows(url), of_others(url, tenant)
         try:
             life.replay(frozen)
         except (Drifted, Diverged):
             event("refused")
+            assert of_others(url, tenant) == others
             assert rows(url) == edited
-            again = Lifecycle(settings=production, sandbox_server=postgres_server, tenant="1")
+            again = Lifecycle(settings=production, sandbox_server=postgres_server, tenant=tenant)
             try:
                 now = rehearsed(again, fixes)
             except ShadowError:
@@ -141,6 +162,7 @@ def test_conflicts_are_always_found_and_nothing_else_blocks(
             assert now is None or effect(now) != effect(frozen), "refused without a conflict"
             return
         event("applied")
+        assert of_others(url, tenant) == others
         for row in frozen.rows:
             place = (row.table, row.key[0])
             assert edited.get(place) == row.before, "a changed row was not noticed"

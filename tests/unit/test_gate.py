@@ -6,7 +6,7 @@ import pytest
 
 from shadow.errors import StatementRefused
 from shadow.gate import gate
-from shadow.statement import GateLimits
+from shadow.statement import GateLimits, render
 from tests.tampering.surface import surface
 
 SURFACE = surface()
@@ -388,6 +388,28 @@ def test_ids_that_are_always_generated_are_left_to_us() -> None:
     ):
         gated = gate(text.replace("#", ""), (), made)
         assert gated.overriding == (text.index("#") - text.count(" #"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ('UPDATE contracts"a" SET note=note', 'UPDATE "y"."contracts" "a" SET note=note'),
+        ('UPDATE"contracts"SET note=note', 'UPDATE"y"."contracts"SET note=note'),
+        (
+            "INSERT INTO contracts(id,code)VALUES(9,'c')",
+            """INSERT INTO "y"."contracts"(id,code) OVERRIDING SYSTEM VALUE VALUES(9,'c')""",
+        ),
+        (
+            "INSERT INTO contracts(id,code)SELECT 9,'c'",
+            """INSERT INTO "y"."contracts"(id,code) OVERRIDING SYSTEM VALUE SELECT 9,'c'""",
+        ),
+    ],
+)
+def test_what_is_put_in_stays_apart_from_what_follows(text: str, rendered: str) -> None:
+    always = replace(SURFACE.tables["contracts"], always=frozenset({"id"}))
+    of = replace(SURFACE, tables={**SURFACE.tables, "contracts": always})
+    gated = gate(text, (), of, limits=GateLimits(give_ids=True))
+    assert render(gated, {"contracts": "y"}).decode() == rendered
 
 
 def test_what_is_no_text_is_refused() -> None:
