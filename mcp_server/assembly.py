@@ -105,7 +105,7 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
                 trail,
                 permissions,
                 desk.request_of,
-                rate=CallRate(settings.limits.calls_per_minute),
+                rate=CallRate(settings.limits.calls_per_minute, control.take_call),
             ),
             control=control,
             audit=audit,

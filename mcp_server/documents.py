@@ -6,7 +6,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
-from differ.text import as_text, quoted
+from differ.text import as_text, neutralise, quoted
 from mcp_server.errors import EXPLAINED, NotFound, PermissionDenied
 from mcp_server.governed import Governor
 from mcp_server.identity import CallerSource
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Rows of the diff in the resource.
 RESOURCE_ROWS = 100
+#: Characters of an explained error.
+ERROR_CHARACTERS = 4000
 #: Characters of a prompt's argument.
 WORDS = 4000
 
@@ -41,9 +43,9 @@ def add_documents(server: MCPServer[None], desk: "Desk", governor: Governor, sou
                 lambda: desk.diff(caller, dry_run_id, None, 0, RESOURCE_ROWS),
             )  # fmt: skip
         except (NotFound, PermissionDenied) as error:
-            raise ResourceNotFoundError(str(error)) from None
+            raise ResourceNotFoundError(neutralise(str(error), ERROR_CHARACTERS)) from None
         except EXPLAINED as error:
-            raise ResourceError(str(error)) from None
+            raise ResourceError(neutralise(str(error), ERROR_CHARACTERS)) from None
         except Exception as error:
             log_crash("resource dry_run_diff", error)
             raise ResourceError("The diff could not be read; tell the operator the time of this call.") from None

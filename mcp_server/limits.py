@@ -4,9 +4,6 @@ Each has its own error text, which names its key, and the refused call is in the
 """
 
 import json
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,8 +12,6 @@ from pydantic import Field
 from mcp_server.errors import DeskError
 from mcp_server.settings_sections import Seconds, Section
 from shadow.errors import QuotaExceeded
-
-_WINDOW_S = 60.0
 
 
 class LimitReached(DeskError):
@@ -38,28 +33,21 @@ class LimitsSection(Section):
 
 
 class CallRate:
-    """Calls of each person within the last minute, in this process; safe to share between threads."""
+    """How often one person may call within a minute, wherever each call arrives."""
 
-    def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_minute: int, take: Callable[[str, int], bool]) -> None:
+        """`take` counts a call of a person unless the last minute holds so many; `ControlStore.take_call` is one."""
         self._per_minute = per_minute
-        self._now = now
-        self._lock = threading.Lock()
-        self._calls: dict[str, deque[float]] = {}
+        self._take = take
 
     def take(self, person: str) -> None:
         """Counts one call. Raises LimitReached when the person has made as many as a minute allows."""
-        with self._lock:
-            calls, now = self._calls.setdefault(person, deque()), self._now()
-            while calls and calls[0] <= now - _WINDOW_S:
-                calls.popleft()
-            if len(calls) < self._per_minute:
-                calls.append(now)
-                return
-        raise LimitReached(
-            f"{self._per_minute} calls were made within a minute, which is the limit for one person.",
-            "Nothing ran.",
-            "Wait a minute; a model that calls this often is going in circles (limits.calls_per_minute).",
-        )
+        if not self._take(person, self._per_minute):
+            raise LimitReached(
+                f"{self._per_minute} calls were made within a minute, which is the limit for one person.",
+                "Nothing ran.",
+                "Wait a minute; a model that calls this often is going in circles (limits.calls_per_minute).",
+            )
 
 
 def check_arguments(arguments: Mapping[str, Any], limits: LimitsSection) -> None:

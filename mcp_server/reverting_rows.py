@@ -15,6 +15,7 @@ from mcp_server.control.records import Proposal
 from mcp_server.images import step_clocks, table_images
 from mcp_server.reverting_order import Cells, Op, RevertRefused
 from shadow.fence import Fence, FencedTable
+from shadow.fenced import fenced_key
 from shadow.needs import READ
 from shadow.predicate import base
 from shadow.replay_rows import cell_text
@@ -52,7 +53,7 @@ class LaterEdit:
     how: str
 
     def __str__(self) -> str:
-        key = ", ".join(f"{column} {text}" for column, text in self.key)
+        key = ", ".join(f"{column} {fenced_key([text])}" for column, text in self.key)
         return f"{self.table} ({key}){'.' + self.column if self.column else ''}: {self.how}"
 
 

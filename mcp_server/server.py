@@ -200,9 +200,8 @@ def build_server(
 
 
 def refusal(text: str) -> CallToolResult:
-    """A tool result that says no in words; controls in it are made visible, line by line."""
-    shown = "\n".join(neutralise(line, ERROR_CHARACTERS) for line in text.splitlines())
-    return CallToolResult(content=[TextContent(type="text", text=shown)], is_error=True)
+    """A tool result that says no, on one line: a value that it repeats cannot begin a line of its own."""
+    return CallToolResult(content=[TextContent(type="text", text=neutralise(text, ERROR_CHARACTERS))], is_error=True)
 
 
 def _listed(tool: ToolSpec) -> Tool:

@@ -39,7 +39,7 @@ class Wire:
             await self._audit_malformed(ctx)
             raise MCPError(INVALID_PARAMS, "The parameters of this message cannot be read.") from None
         except EXPLAINED as error:
-            raise MCPError(INTERNAL_ERROR, str(error)) from None
+            raise MCPError(INTERNAL_ERROR, neutralise(str(error), 4000)) from None
         except Exception as error:
             log_crash(f"message {neutralise(ctx.method, 80)}", error)
             raise MCPError(INTERNAL_ERROR, "Internal error") from None
@@ -51,7 +51,7 @@ class Wire:
         try:
             await anyio.to_thread.run_sync(self._record, ctx)
         except EXPLAINED as error:
-            raise MCPError(INTERNAL_ERROR, str(error)) from None
+            raise MCPError(INTERNAL_ERROR, neutralise(str(error), 4000)) from None
 
     def _record(self, ctx: ServerRequestContext[Any, Any]) -> None:
         params = dict(ctx.params or {})

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from shadow.catalog import Table
 from shadow.fence import Fence, FencedTable
+from shadow.fenced import fenced_key
 from shadow.predicate import base
 from shadow.replay_rows import cell_text, joined_by_key
 from shadow.shadow import Shadow
@@ -111,7 +112,7 @@ def stale(conn: psycopg.Connection[Any], fence: Fence, looked: Looked) -> tuple[
     for name, rows in sorted(looked.items()):
         if name in fence.tables:
             now = _hashes(conn, fence.tables[name], base(fence.tables[name]), [tuple(key) for key, _ in rows])
-            changed += [f"{name} ({', '.join(key)})" for key, then in rows if now.get(tuple(key)) != then]
+            changed += [f"{name} ({fenced_key(key)})" for key, then in rows if now.get(tuple(key)) != then]
     return tuple(changed)
 
 

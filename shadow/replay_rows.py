@@ -15,6 +15,7 @@ from psycopg import sql
 
 from shadow.catalog import Table
 from shadow.fence import Fence, FencedTable
+from shadow.fenced import fenced_key
 from shadow.predicate import Predicates, base
 from shadow.trace import Trace
 
@@ -48,7 +49,7 @@ class Mismatch:
     how: str
 
     def __str__(self) -> str:
-        where = f"{self.table} ({', '.join(self.key)})" if self.key else self.table
+        where = f"{self.table} ({fenced_key(self.key)})" if self.key else self.table
         return f"{where}{'.' + self.column if self.column else ''}: {self.how}"
 
 

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import pq, sql
 
 from shadow.errors import QuotaExceeded, StatementFailed, StatementRefused
+from shadow.fenced import fenced, fenced_key
 from shadow.freshness import note_looks
 from shadow.needs import DELETE, READ, WRITE
 from shadow.shadow import Shadow, gone, slot_name
@@ -313,13 +314,18 @@ _WORDS: Mapping[str, str] = {
 def _primary(error: psycopg.Error) -> str:
     """A message that may hold no cell's value: of the classes that only speak of the statement and its names."""
     if str(error.sqlstate).startswith("42"):
-        return str(error.diag.message_primary or "")[:200]
+        return fenced(str(error.diag.message_primary or ""))
     constraint = error.diag.constraint_name
-    return f"constraint {constraint[:80]}" if constraint else "the message may hold masked values and is left out"
+    return (
+        f"constraint {fenced_key([constraint])}" if constraint else "the message may hold masked values and is left out"
+    )
 
 
 def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
-    """A driver error in our words: only the primary message of the shadow is shown, never DETAIL."""
+    """A driver error in our words: only the primary message of the shadow is shown, fenced, and never DETAIL.
+
+    The message may repeat a value of a row, or be what an app's trigger made of one.
+    """
     with suppress(psycopg.Error):
         if shadow.role.closed or error.sqlstate is None:
             return gone()
@@ -329,7 +335,7 @@ def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
     if error.sqlstate in ("53100", "53200", "53400", "54000"):
         return QuotaExceeded("The statement needs more room than a shadow has.", "Nothing was kept.", "Narrow it down.")
     why = _WORDS.get(str(error.sqlstate), "Postgres refused it")
-    primary = _primary(error) if shadow.quiet else str(error.diag.message_primary or "")[:200]
+    primary = _primary(error) if shadow.quiet else fenced(str(error.diag.message_primary or ""))
     return StatementFailed(
         f"The statement failed on the shadow: {why} ({primary}; SQLSTATE {error.sqlstate}).",
         "It was rolled back: the shadow is as before this step, production was not touched.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, Person, caller_of, opened, settings_from
-from mcp_server.cli.output import OK, REFUSED, complain, plain, say, say_json
+from mcp_server.cli.output import OK, REFUSED, complain, plain, printable, say, say_json
 
 if TYPE_CHECKING:
     from mcp_server.assembly import Assembly
@@ -172,7 +172,7 @@ def say_step(step: "StepResult", text: str) -> None:
     say(f"step {step.step}: {neutralise(text, 300)}")
     say(f"  {step.row_count:,} rows by Postgres' count")
     for warning in step.warnings:
-        say(f"  warning: {warning}")
+        say(f"  warning: {printable(warning)}")
     say(as_text(step.diff))
     say()
 

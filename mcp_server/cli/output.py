@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+#: Characters of one line that repeats what others wrote.
+LINE_CHARACTERS = 4000
 OK, REFUSED, USAGE, UNAVAILABLE, FAULT = 0, 1, 2, 3, 4
 
 
@@ -20,8 +22,15 @@ def say(text: str = "") -> None:
 
 
 def complain(text: str) -> None:
-    """One line to standard error."""
-    sys.stderr.write(f"{text}\n")
+    """Lines to standard error; what could act on the terminal in them is made visible."""
+    sys.stderr.write("".join(f"{printable(line)}\n" for line in text.split("\n")))
+
+
+def printable(text: str) -> str:
+    """A sentence that may repeat words of people or values of rows, on one line and harmless to a terminal."""
+    from differ.text import neutralise
+
+    return neutralise(text, LINE_CHARACTERS)
 
 
 def say_json(value: Any) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from mcp_server.cli.keys import proven, read_key
 from mcp_server.cli.options import DEFAULT_CONFIG, Config, Json, KeyFile, Person, caller_of, opened, settings_from
-from mcp_server.cli.output import say, say_json, say_table
+from mcp_server.cli.output import printable, say, say_json, say_table
 
 if TYPE_CHECKING:
     from mcp_server.views import ProposalView
@@ -88,7 +88,7 @@ def confirm(
         )
     say(f"Applied: {receipt.rows:,} rows in transaction {receipt.transaction_id} at {receipt.applied_at.isoformat()}.")
     for note in receipt.notes:
-        say(note)
+        say(printable(note))
 
 
 def reject(

@@ -70,7 +70,7 @@ def run(
         say_json({"equal": not differences, "differences": differences})
     else:
         for difference in differences:
-            complain(_line(str(difference)))
+            complain(str(difference))
         say("equal" if not differences else f"different in {len(differences)} places")
     raise typer.Exit(REFUSED if differences else OK)
 
@@ -100,9 +100,3 @@ def _differences(
             lambda: recording_run.run_on(document, desk.production, desk.shadows, desk.settings.measures),
         )
     return found
-
-
-def _line(text: str) -> str:
-    from differ.text import neutralise
-
-    return neutralise(text, 600)

@@ -5,6 +5,7 @@ from typing import Self
 
 from sqlalchemy import Engine
 
+from mcp_server.control.calls import CallTable
 from mcp_server.control.confirmations import ConfirmationTable
 from mcp_server.control.connections import control_engine
 from mcp_server.control.logins import LoginTable
@@ -12,7 +13,7 @@ from mcp_server.control.personal_tokens import MaskSecretTable, PersonalTokenTab
 from mcp_server.control.proposals import ProposalTable
 
 
-class ControlStore(ProposalTable, ConfirmationTable, LoginTable, PersonalTokenTable, MaskSecretTable):
+class ControlStore(ProposalTable, ConfirmationTable, LoginTable, PersonalTokenTable, MaskSecretTable, CallTable):
     """Safe to share between threads; every method is one short transaction of its own.
 
     All raise SandboxUnavailable where the control database cannot be used.

@@ -107,6 +107,12 @@ PERSONAL_TOKENS = Table(
     _time("created_at"), _time("expires_at"), _time("revoked_at", null=True), _text("revoked_by", null=True),
 )  # fmt: skip
 
+CALLS = Table(
+    "calls", METADATA,
+    _text("person", key=True), Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("second", BigInteger, nullable=False), Column("calls", Integer, nullable=False),
+)  # fmt: skip
+
 MASK_SECRET = Table(
     "mask_secret", METADATA,
     Column("one", Boolean, primary_key=True), Column("secret", LargeBinary, nullable=False),

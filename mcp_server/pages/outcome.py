@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.errors import AuditError, AuditUnavailable
+from differ.text import neutralise
 from mcp_server.errors import (
     ConfigurationInvalid,
     ConfirmationRefused,
@@ -30,6 +31,8 @@ from shadow.errors import (
 )
 
 logger = logging.getLogger(__name__)
+#: Characters of one sentence; those of an error may name keys of rows.
+SENTENCE_CHARACTERS = 4000
 
 #: Outcome → status code and heading; the first class that fits is taken.
 OUTCOMES: tuple[tuple[type[Exception], int, str], ...] = (
@@ -112,7 +115,7 @@ class OutcomePages:
 
     def _message(self, request: Request, status: int, heading: str, sentences: tuple[str, str, str]) -> Response:
         proposal_id = request.path_params.get("proposal_id")
-        happened, not_happened, next_step = sentences
+        happened, not_happened, next_step = (neutralise(one, SENTENCE_CHARACTERS) for one in sentences)
         return self.site.page(
             "message.html",
             None,

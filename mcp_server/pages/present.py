@@ -4,7 +4,7 @@ The words are plain: a rep who reads no SQL must be able to say yes or no from t
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from differ import text
@@ -131,7 +131,7 @@ def review(proposal: ProposalView, diff: Diff, page: int, actions: tuple[str, ..
         verdict=_text(proposal.verdict or ""),
         comment=_text(proposal.comment or ""),
         answered_by=_line(proposal.answered_by or ""),
-        receipt=proposal.receipt,
+        receipt=replace(proposal.receipt, notes=_texts(proposal.receipt.notes)) if proposal.receipt else None,
         outcome=_text(proposal.outcome_message or ""),
         actions=actions,
     )

@@ -28,7 +28,7 @@ def branch(made: BranchView) -> str:
     """The new dry run and its diff."""
     lines = [dry_run(made.dry_run), f"It has steps 1 to {made.from_step} of {made.origin}, which stays as it is."]
     lines += [_bases(made.origin_base_at, made.base_at, "the original's", "this one's")]
-    return "\n".join([*lines, *made.notes, as_text(made.diff)])
+    return "\n".join([*lines, *(neutralise(note, 300) for note in made.notes), as_text(made.diff)])
 
 
 def comparison(found: Comparison, shown: int) -> str:

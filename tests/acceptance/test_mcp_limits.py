@@ -66,6 +66,24 @@ async def test_each_limit_is_named_and_audited(desk: tuple[Assembly, GovernedSer
         assert ("limits.request_kb" in words, outcome) == (True, "refused:LimitReached")
 
 
+async def test_calls_of_a_minute_are_counted_over_two_replicas(desk: tuple[Assembly, GovernedServer]) -> None:
+    first, _ = desk
+    settings = first.settings.model_copy(
+        update={"limits": first.settings.limits.model_copy(update={"calls_per_minute": 40})}
+    )
+    with open_desk(settings, applier=False) as one, open_desk(settings, applier=False) as other:
+        servers = [build_server(a.desk, settings, a.governor, stdio_caller(settings)) for a in (one, other)]
+        async with Client(servers[0]) as mine, Client(servers[1]) as yours:
+            answers = [await client.call_tool("find_tenant", {"text": "x"}) for client in (mine, yours) * 40]
+            late = [answer for answer in answers if answer.is_error]
+            # calls of the tests before count as well: it is one person
+            assert 40 <= len(late) <= 80
+            assert all(answer.is_error for answer in answers[-20:])
+            for client, assembly in ((mine, one), (yours, other)):
+                words, outcome = await refused(client, assembly, "find_tenant", {"text": "x"})
+                assert ("limits.calls_per_minute" in words, outcome) == (True, "refused:LimitReached")
+
+
 async def test_a_query_stops_at_the_bytes_it_may_return(desk: tuple[Assembly, GovernedServer]) -> None:
     _, server = desk
     async with Client(server) as client:
