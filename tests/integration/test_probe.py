@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mcp_server.production import Production, ProductionSettings
 from shadow.embedded import EmbeddedServer
 from shadow.errors import SandboxUnavailable, WallMissing
 from shadow.fence import FenceRules
+from shadow.mirror import mirror_name
 from shadow.predicate import view_statements
 from shadow.sandbox import Sandbox, SandboxLimits
 from tests.lifecycle import Lifecycle, dump, installed
@@ -189,12 +191,11 @@ def test_a_shadow_whose_role_may_more_is_not_handed_out(
 ) -> None:
     settings = installed(owner_url, RULES)
     widened(words)
-    with psycopg.connect(postgres_server.owner_url) as conn:
-        before = conn.execute("SELECT count(*) FROM shadowdesk.shadows").fetchone()
-        with pytest.raises(WallMissing, match=ROLE_WALLS[words]):
-            Lifecycle(settings, postgres_server, "1")
-        conn.rollback()
-        assert conn.execute("SELECT count(*) FROM shadowdesk.shadows").fetchone() == before
+    with pytest.raises(WallMissing, match=ROLE_WALLS[words]):
+        Lifecycle(settings, postgres_server, "1")
+    with closing(Production(settings)) as production, psycopg.connect(postgres_server.owner_url) as conn:
+        mirror = mirror_name(production.fence())
+        assert conn.execute("SELECT id FROM shadowdesk.shadows WHERE mirror = %s", (mirror,)).fetchall() == []
 
 
 def test_a_mirror_that_shadows_may_enter_is_found(owner_url: str, postgres_server: EmbeddedServer) -> None:
