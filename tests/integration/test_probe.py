@@ -1,6 +1,5 @@
 """Before anything is served the walls are tried on the servers themselves; each wall, taken down for real, is missed."""
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -58,21 +57,18 @@ def without(words: str, instead: str = "") -> Callable[..., list[sql.SQL]]:
     return made
 
 
-def test_everything_holds_quickly_and_nothing_is_left(owner_url: str, postgres_server: EmbeddedServer) -> None:
+def test_everything_holds_and_nothing_is_left(owner_url: str, postgres_server: EmbeddedServer) -> None:
     settings = installed(owner_url, RULES)
     everything = "SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace ORDER BY 1, 2"
     with psycopg.connect(owner_url, autocommit=True) as conn:
         before = conn.execute(everything).fetchall(), dump(owner_url), dump(owner_url, ("shadowdesk",))
         production = Production(settings)
-        started = time.perf_counter()
         production.fence()
-        took = time.perf_counter() - started
         assert (conn.execute(everything).fetchall(), dump(owner_url), dump(owner_url, ("shadowdesk",))) == before
     checks = list(walls_on_production(production))
     assert len(checks) >= 16 and all(check.ok for check in checks), [c for c in checks if not c.ok]
     before_serving(production, Sandbox(postgres_server.owner_url, SandboxLimits()))
     production.close()
-    assert took < 1  # 0.04 s alone on the machine
 
 
 @pytest.mark.parametrize(
