@@ -315,6 +315,13 @@ def _listed(mismatches: Sequence[Mismatch]) -> str:
     return "; ".join(str(m) for m in mismatches[:5]) + more
 
 
+#: What took too long, with the setting that bounds it, by SQLSTATE.
+_TOO_LONG = {
+    "55P03": "somebody else held a lock on its rows for longer than a replay waits (limits.replay_lock_timeout_s)",
+    "57014": "a statement ran for longer than it may in a replay (limits.replay_statement_timeout_s)",
+}
+
+
 def _postponed(why: str) -> ReplayPostponed:
     return ReplayPostponed(
         f"Production was too busy: {why}.",
@@ -325,8 +332,8 @@ def _postponed(why: str) -> ReplayPostponed:
 
 def refusal(error: psycopg.Error) -> ShadowError:
     """Production's own texts may hold other tenants' values: only the kind of error is told."""
-    if error.sqlstate in ("55P03", "57014"):
-        return _postponed("a lock or a statement took longer than allowed")
+    if error.sqlstate in _TOO_LONG:
+        return _postponed(_TOO_LONG[error.sqlstate])
     if error.sqlstate is None or error.sqlstate[:2] in ("08", "57"):
         return ReplayPostponed(
             "Production could not be reached or dropped the connection before COMMIT.",

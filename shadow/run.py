@@ -17,7 +17,7 @@ from shadow.errors import QuotaExceeded, StatementFailed, StatementRefused
 from shadow.fenced import fenced, fenced_key
 from shadow.freshness import note_looks
 from shadow.needs import DELETE, READ, WRITE
-from shadow.shadow import Shadow, gone, slot_name
+from shadow.shadow import Shadow, gone, idle, slot_name
 from shadow.statement import GatedStatement, render
 
 _DENIED = re.compile(r"^permission denied for (?:table|view|relation|sequence) (.+)$")
@@ -326,6 +326,8 @@ def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
 
     The message may repeat a value of a row, or be what an app's trigger made of one.
     """
+    if error.sqlstate == "25P03":
+        return idle()
     with suppress(psycopg.Error):
         if shadow.role.closed or error.sqlstate is None:
             return gone()
@@ -334,6 +336,12 @@ def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
         return refusal(str(error.diag.message_primary))
     if error.sqlstate in ("53100", "53200", "53400", "54000"):
         return QuotaExceeded("The statement needs more room than a shadow has.", "Nothing was kept.", "Narrow it down.")
+    if error.sqlstate == "55P03":
+        return QuotaExceeded(
+            "The statement waited for a lock on the shadow's rows for longer than it may (limits.lock_timeout_s).",
+            "Nothing was kept: the shadow is as before this step, production was not touched.",
+            "Somebody may be looking at this shadow with psql: let them finish, then run the statement again.",
+        )
     why = _WORDS.get(str(error.sqlstate), "Postgres refused it")
     primary = _primary(error) if shadow.quiet else fenced(str(error.diag.message_primary or ""))
     return StatementFailed(

@@ -333,3 +333,12 @@ def gone() -> ShadowExpired:
         "Nothing was changed anywhere; the recorded statements are kept.",
         "Continue as before: the shadow is rebuilt from its statements, or start a new dry run.",
     )
+
+
+def idle() -> ShadowExpired:
+    """The sandbox ended the session of a shadow's role that stood still inside a transaction."""
+    return ShadowExpired(
+        "A transaction on the dry run's shadow stood idle for longer than it may (limits.idle_timeout_s).",
+        "It was rolled back: nothing was changed anywhere, and the recorded statements are kept.",
+        "Continue as before: the shadow is rebuilt from its statements, or start a new dry run.",
+    )
