@@ -7,6 +7,7 @@ import psycopg
 from mcp_server.install import APPLIER, READER
 from shadow.embedded import EmbeddedServer
 from shadow.fence import FenceRules
+from shadow.masking import masked_schemas
 from shadow.needs import DELETE, READ, WRITE
 from tests.control import migrated
 from tests.lifecycle import Lifecycle, installed
@@ -148,6 +149,10 @@ def test_a_shadows_role_holds_what_is_loaded_and_people_who_look_hold_its_views(
             read = ["table public.tenants: SELECT", f"view {role}.tenants: SELECT"]
             drawn = ["sequence public.notes_id_seq: USAGE"] if level >= WRITE else []
             assert held(url, role, ["shadowdesk"]) == sorted([*always, *loaded, *read, *drawn])
+        before = held(url, role, ["shadowdesk"])
+        schema = masked_schemas(life.shadow, ["notes"], lambda _, column: column == "body", b"k" * 32)["notes"]
+        masked = ["function shadowdesk.mask: EXECUTE", f"schema {schema}: USAGE", f"view {schema}.notes: SELECT"]
+        assert held(url, role, ["shadowdesk"]) == sorted([*before, *masked])
         # capture's functions answer to triggers only, and the role may make none
         assert all(
             "shadowdesk.capture_" in line or line == "schema public: USAGE" for line in held(url, "", ["shadowdesk"])

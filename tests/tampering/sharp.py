@@ -31,7 +31,6 @@ _GATE = (
 _TESTS: Mapping[str, tuple[str, ...]] = {
     "shadow/gate_masks": ("tests/integration/test_masked_reads.py",),
     "shadow/gate": _GATE,
-    "shadow/masking.py": ("tests/acceptance/test_masking.py",),
     "shadow/extensions.py": ("tests/integration/test_schema_triggers.py",),
     "shadow/mirror.py": ("tests/integration/test_grants.py", "tests/integration/test_schema_triggers.py"),
     "mcp_server/recording_place.py": ("tests/acceptance/test_hardening_recording.py",),

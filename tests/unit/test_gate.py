@@ -226,6 +226,23 @@ REFUSED = [
     ("UPDATE contracts SET note = age(starts_on)::text", "age(now(), …)"),
     ("UPDATE contracts SET updated_at = n FROM now() AS n", "cannot be a table"),
     ("UPDATE contracts SET starts_on = n FROM CURRENT_DATE AS n", "cannot be a table"),
+    ("UPDATE contracts SET note = 'today'::date::text", "another moment"),
+    # upserts: what they look rows up by, and what they set
+    (
+        "INSERT INTO invoices (number, total, due_on) VALUES ('n', 1, '2026-01-01')"
+        " ON CONFLICT (tenant_id, (lower(number))) DO NOTHING",
+        "names an expression",
+    ),
+    (
+        "INSERT INTO invoices (number, total, due_on) VALUES ('n', 1, '2026-01-01')"
+        ' ON CONFLICT (tenant_id, number COLLATE "C") DO NOTHING',
+        "names an expression",
+    ),
+    (
+        "INSERT INTO invoices (number, total, due_on) VALUES ('n', 1, '2026-01-01')"
+        " ON CONFLICT (tenant_id, number) DO UPDATE SET total = 'NaN'",
+        "no ordinary number",
+    ),
     # parameters
     ("SELECT $1", "0 parameters"),
     ("SELECT $0", "0 parameters"),
@@ -410,6 +427,14 @@ def test_what_is_put_in_stays_apart_from_what_follows(text: str, rendered: str) 
     of = replace(SURFACE, tables={**SURFACE.tables, "contracts": always})
     gated = gate(text, (), of, limits=GateLimits(give_ids=True))
     assert render(gated, {"contracts": "y"}).decode() == rendered
+
+
+def test_a_default_that_a_view_does_not_have_is_refused_in_an_update() -> None:
+    drawn = replace(SURFACE.tables["contracts"], defaults={"note": "'none'::text"})
+    made = replace(SURFACE, tables={**SURFACE.tables, "contracts": drawn})
+    with pytest.raises(StatementRefused, match="would write NULL"):
+        gate("UPDATE contracts SET note = DEFAULT", (), made)
+    gate("UPDATE contracts SET note = DEFAULT", (), SURFACE)
 
 
 def test_what_is_no_text_is_refused() -> None:
