@@ -10,6 +10,8 @@ from typing import Any, Literal, cast
 from audit.canonical import canonical, parse
 
 Kind = Literal["intent", "outcome"]
+#: Characters of an id that the index columns hold.
+INDEXED_CHARACTERS = 600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +70,14 @@ class AuditEvent:
 
 
 def indexable(text: str | None) -> str | None:
-    """The text as an index column can hold it; None where Postgres has no form for it (NUL, surrogates).
+    """The text as an index column can hold it; None where Postgres has no form for it (NUL, surrogates) or no room.
+
+    A B-tree takes at most 2,704 bytes (Postgres docs 67.1.4.1), and no id of ours is nearly as long.
 
     The canonical bytes hold the text itself either way.
     """
-    if text is None or "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+    if text is None or len(text) > INDEXED_CHARACTERS:
+        return None
+    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
         return None
     return text

@@ -8,8 +8,8 @@ import pytest
 from tests.hostile import attack
 from tests.hostile.serving import served
 
-#: The share of the generated arguments that the suite sends; `make hostile` sends all.
-SHARE = 0.04
+#: Calls of each tool, visits of pages and lines of each command that the suite sends; `make hostile` sends many more.
+CALLS, VISITS, LINES = 25, 20, 4
 
 
 @pytest.fixture(scope="module")
@@ -18,18 +18,23 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[attack.Scene]:
         yield scene
 
 
-@pytest.mark.anyio
-async def test_hostile_arguments_are_refused_in_words_and_audited(scene: attack.Scene) -> None:
-    await attack.tools(scene, SHARE)
-    assert scene.counts["refused"] > 50
+def test_hostile_arguments_are_refused_in_words_and_audited(scene: attack.Scene) -> None:
+    attack.tools(scene, CALLS)
+    assert scene.counts["tools refused"] > 200
     assert scene.broken() == []
 
 
 def test_hostile_pages_and_messages_are_refused(scene: attack.Scene) -> None:
-    attack.pages(scene, SHARE)
+    attack.pages(scene, VISITS)
     with served(scene) as address:
         attack.wire(scene, address, scene.stage.tokens["rep"])
     assert scene.counts["wire 413"] > 0
+    assert scene.broken() == []
+
+
+def test_hostile_command_lines_end_in_words(scene: attack.Scene) -> None:
+    attack.commands(scene, LINES)
+    assert scene.counts["command 2"] > 30
     assert scene.broken() == []
 
 

@@ -13,15 +13,15 @@ from tests.hostile.serving import served
 from tests.processes import alive, until
 
 
-def run(share: float, parallel: int) -> int:
+def run(examples: int, parallel: int) -> int:
     """Attacks a staged business; prints what was sent and what broke."""
     folder = Path(tempfile.mkdtemp(prefix="sd-", dir="/tmp"))
     folder.chmod(0o755)
     try:
         with attack.scene(folder) as scene:
-            anyio.run(attack.tools, scene, share)
-            attack.pages(scene, share)
-            attack.commands(scene)
+            attack.tools(scene, examples)
+            attack.pages(scene, examples)
+            attack.commands(scene, max(1, examples // 10))
             with served(scene) as address:
                 attack.wire(scene, address, scene.stage.tokens["rep"])
             anyio.run(attack.leaving, scene, parallel)
@@ -40,7 +40,7 @@ def run(share: float, parallel: int) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.hostile", description=__doc__)
-    parser.add_argument("--share", type=float, default=1.0, help="share of the generated arguments that is sent")
+    parser.add_argument("--examples", type=int, default=200, help="calls of each tool; a tenth for each command")
     parser.add_argument("--parallel", type=int, default=1000, help="calls at once")
     given = parser.parse_args()
-    sys.exit(run(given.share, given.parallel))
+    sys.exit(run(given.examples, given.parallel))

@@ -112,3 +112,4 @@ def test_an_event_that_says_less_than_its_kind_promises_cannot_be_made(changes: 
 
 def test_texts_that_an_index_column_cannot_hold_are_left_out_of_it() -> None:
     assert [indexable(text) for text in ("dr_1", "a\0", "\ud800", None)] == ["dr_1", None, None, None]
+    assert [indexable("\U0001f600" * length) is None for length in (600, 601)] == [False, True]
