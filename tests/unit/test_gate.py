@@ -203,6 +203,8 @@ REFUSED = [
     ("UPDATE contracts SET note = 'x' WHERE coalesce(ends_on, 'now') > starts_on", "another moment"),
     ("UPDATE contracts SET note = 'x' WHERE ends_on - 1 < 'today'", "another moment"),
     ("UPDATE contracts SET note = 'x' WHERE CURRENT_DATE < 'tomorrow'", "another moment"),
+    ("UPDATE contracts SET note = 'x' WHERE length('now'::timestamptz::text) > 3", "another moment"),
+    ("DELETE FROM contracts WHERE code < CAST('tomorrow' AS date)::text", "another moment"),
     ("UPDATE contracts SET note = 'x' WHERE date_trunc('day', now()) < 'tomorrow'", "another moment"),
     ("INSERT INTO contracts (code, starts_on) VALUES ('a', 'today')", "another moment"),
     ("INSERT INTO contracts (code, starts_on) SELECT 'a', 'today'", "another moment"),
