@@ -1,5 +1,6 @@
 """A terminal with a person at it: runs a command on a pseudo-terminal, answers its prompts, returns what it showed."""
 
+import codecs
 import os
 import pty
 import select
@@ -24,13 +25,14 @@ def at_a_terminal(
         )  # fmt: skip
     finally:
         os.close(terminal)
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a read may end inside a character
     screen, waiting, deadline = "", dict(answers), time.monotonic() + PATIENCE_S
     try:
         while time.monotonic() < deadline:
             shown = _read(controller)
             if shown is None:
                 break
-            screen += shown
+            screen += decoder.decode(shown)
             for prompt in [prompt for prompt in waiting if prompt in screen]:
                 os.write(controller, f"{waiting.pop(prompt)}\n".encode())
         return process.wait(timeout=10), screen
@@ -41,13 +43,13 @@ def at_a_terminal(
             process.wait()
 
 
-def _read(controller: int) -> str | None:
+def _read(controller: int) -> bytes | None:
     """What appeared within a moment; None when the command has closed its terminal."""
     ready, _, _ = select.select([controller], [], [], 0.2)
     if not ready:
-        return ""
+        return b""
     try:
         data = os.read(controller, 65536)
     except OSError:
         return None
-    return data.decode(errors="replace") if data else None
+    return data or None
