@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from shadow.counters import difference
 from shadow.embedded import EmbeddedServer
 from shadow.needs import DELETE
 from shadow.predicate import view_statements
+from shadow.trace import read_trace
 from tests.tampering.checks import CHECKS
 from tests.tampering.corpus import STATEMENTS, Entry, read_entries
 from tests.tampering.run import player_on
@@ -83,7 +85,7 @@ WALLS: Mapping[str, tuple[tuple[Any, str, Any], ...]] = {
     "row comparison": ((shadow.replay, "divergence", _nothing),),
     "counters": ((shadow.replay, "difference", lambda *given: _Anything(difference(*given))),),
     "proof of who wrote": (
-        (shadow.replay, "written_here", lambda *_: "true"),
+        (shadow.replay, "read_trace", lambda *given: replace(read_trace(*given), ours="true")),
         (shadow.replay_rows, "_unconfirmed", _nothing),
     ),
     "rights of the shadow's role": (
