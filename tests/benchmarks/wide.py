@@ -46,11 +46,13 @@ def wide(server: EmbeddedServer, tables: int = 1000, repeats: int = 5) -> list[R
 
 
 def _dry_runs(server: EmbeddedServer, production: Production, repeats: int, pool: int) -> tuple[float, float]:
-    sandbox = Sandbox(server.owner_url, SandboxLimits())
+    sandbox = Sandbox(server.owner_url, SandboxLimits(), idle=4)
     shadows = Shadows(production, sandbox, server.bin_dir, ShadowSettings(pool=pool))
     shadows.warm()
     starts, steps = [], []
     for number in range(repeats):
+        if shadows._filling is not None:
+            shadows._filling.join()  # the pool is ready, as it is when nobody started a dry run a moment ago
         started = time.perf_counter()
         fence = production.fence()
         hit = production.tenant("1", fence)
