@@ -97,6 +97,7 @@ def test_the_control_database_gives_its_two_roles_this_and_no_more(database: Mak
     columns = [f"columns of control.{t}.{c}: UPDATE" for t, names in CHANGED.items() for c in names.split()]
     assert held(url, "shadowdesk_control") == sorted([*columns, *lines("""
         schema control: USAGE
+        table control.calls: INSERT, SELECT, UPDATE
         table control.confirmations: INSERT, SELECT
         table control.dry_runs: INSERT, SELECT
         table control.escalations: INSERT, SELECT
