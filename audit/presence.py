@@ -32,7 +32,11 @@ class Presence:
         with self._lock:
             if self._session is None or self._session.closed:
                 session = self._connect()
-                session.execute(block("hold_presence"), (self.name,))
+                try:
+                    session.execute(block("hold_presence"), (self.name,))
+                except BaseException:
+                    session.close()
+                    raise
                 self._session = session
 
     def renew(self) -> None:

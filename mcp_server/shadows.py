@@ -134,12 +134,13 @@ class Shadows:
                 "Too many dry runs are being started at once.", "No dry run was started.", "Try again in a minute."
             )
         try:
-            return self._start(tenant_key, progress, fence or self._production.fence())
+            return self._start(tenant_key, progress, fence)
         finally:
             self._starting.release()
 
     @reaching()
-    def _start(self, tenant_key: str, progress: Progress | None, fence: Fence) -> tuple[Shadow, str]:
+    def _start(self, tenant_key: str, progress: Progress | None, fence: Fence | None) -> tuple[Shadow, str]:
+        fence = fence or self._production.fence()
         if progress:
             progress("Preparing the mirror of production's schema", 0.2)
         mirror = self._mirror(fence)

@@ -1,3 +1,3 @@
 """Names the pytest plugins of this suite."""
 
-pytest_plugins = ["tests.postgres", "tests.processes", "tests.schemas.whole", "tests.docker_engine"]
+pytest_plugins = ["tests.postgres", "tests.control", "tests.processes", "tests.schemas.whole", "tests.docker_engine"]

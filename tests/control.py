@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from audit.event import AuditEvent
@@ -15,6 +16,7 @@ from differ.model import FrozenRow
 from mcp_server.control.migrate import AUDIT_ROLE, CONTROL_ROLE, migrate
 from mcp_server.control.records import Confirmation, DryRun, Proposal, Statement
 from shadow.embedded import EmbeddedServer
+from tests.postgres import MakeDatabase
 
 #: Roles belong to the whole test server: every test gives them the same passwords.
 CONTROL_PASSWORD = "control password of the tests"
@@ -59,6 +61,19 @@ def control_template(server: EmbeddedServer) -> Iterator[str]:
         yield name
     finally:
         execute(server.owner_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def template(postgres_server: EmbeddedServer) -> Iterator[str]:
+    """A migrated control database that a module's tests copy."""
+    with control_template(postgres_server) as name:
+        yield name
+
+
+@pytest.fixture
+def urls(database: MakeDatabase, template: str) -> Urls:
+    """A control database of the test's own."""
+    return roles_of(database(template=template))
 
 
 def as_role(url: str, role: str, password: str) -> str:

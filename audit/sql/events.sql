@@ -30,8 +30,9 @@ SELECT seq, data FROM audit.events i WHERE kind = 'intent' AND seq > %s
 ORDER BY seq LIMIT %s
 
 -- name: hold_presence
--- Held by one session of a process for as long as it lives (Postgres docs 13.3.5, Advisory Locks).
-SELECT pg_advisory_lock(hashtextextended(%s, 0))
+-- Held by a session of a process for as long as it lives (Postgres docs 13.3.5, Advisory Locks). Shared: the session in
+-- place of a lost one need not wait until the server has noticed the loss.
+SELECT pg_advisory_lock_shared(hashtextextended(%s, 0))
 
 -- name: is_gone
 -- Whether no session holds the process's presence; what this takes itself is given back with the statement.

@@ -20,20 +20,7 @@ from audit.store import AuditStore
 from audit.verify import verify_export, verify_store
 from mcp_server.control.connections import audit_pool, audit_session
 from mcp_server.trail import SealedTrail
-from shadow.embedded import EmbeddedServer
-from tests.control import Urls, control_template, event, execute, roles_of
-from tests.postgres import MakeDatabase
-
-
-@pytest.fixture(scope="module")
-def template(postgres_server: EmbeddedServer) -> Iterator[str]:
-    with control_template(postgres_server) as name:
-        yield name
-
-
-@pytest.fixture
-def urls(database: MakeDatabase, template: str) -> Urls:
-    return roles_of(database(template=template))
+from tests.control import Urls, event, execute
 
 
 @pytest.fixture
@@ -288,6 +275,10 @@ def test_a_process_whose_session_was_lost_takes_its_presence_again(
     store: AuditStore, urls: Urls, presence: Presence
 ) -> None:
     presence.hold()
+    half_dead, presence._session = presence._session, None  # the server has not noticed yet
+    presence.hold()
+    assert half_dead is not None and not half_dead.closed
+    half_dead.close()
     execute(
         urls.owner,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shadowdesk presence'"

@@ -7,21 +7,8 @@ import psycopg
 import pytest
 
 from mcp_server.control.store import ControlStore
-from shadow.embedded import EmbeddedServer
 from shadow.errors import SandboxUnavailable
-from tests.control import Urls, control_template, execute, roles_of
-from tests.postgres import MakeDatabase
-
-
-@pytest.fixture(scope="module")
-def template(postgres_server: EmbeddedServer) -> Iterator[str]:
-    with control_template(postgres_server) as name:
-        yield name
-
-
-@pytest.fixture
-def urls(database: MakeDatabase, template: str) -> Urls:
-    return roles_of(database(template=template))
+from tests.control import Urls, execute
 
 
 @pytest.fixture

@@ -11,21 +11,17 @@ from psycopg import sql
 
 from mcp_server.control.states import DryRunState, ProposalState
 from mcp_server.control.store import ControlStore
-from shadow.embedded import EmbeddedServer
 from tests.control import (
     DIGEST,
     NOW,
     Urls,
     confirmation,
-    control_template,
     dry_run,
     execute,
     proposal,
-    roles_of,
     row,
     statement,
 )
-from tests.postgres import MakeDatabase
 
 DRY_RUN_MOVES = {
     "open": "proposed discarded expired",
@@ -45,17 +41,6 @@ PROPOSAL_MOVES = {
     "replaying": "applied unknown drifted diverged pending escalated approved",
     "unknown": "applied confirmed pending escalated approved",
 }
-
-
-@pytest.fixture(scope="module")
-def template(postgres_server: EmbeddedServer) -> Iterator[str]:
-    with control_template(postgres_server) as name:
-        yield name
-
-
-@pytest.fixture
-def urls(database: MakeDatabase, template: str) -> Urls:
-    return roles_of(database(template=template))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from differ.model import FrozenRow
 from mcp_server.control.records import Escalation
 from mcp_server.control.store import ControlStore
 from mcp_server.errors import ConfirmationRefused, NotFound, WrongState
-from shadow.embedded import EmbeddedServer
 from shadow.errors import SandboxUnavailable
 from tests.control import (
     DIGEST,
@@ -19,29 +18,15 @@ from tests.control import (
     NOW,
     Urls,
     confirmation,
-    control_template,
     dry_run,
     execute,
     proposal,
-    roles_of,
     row,
     statement,
 )
-from tests.postgres import MakeDatabase
 
 ODD = "100% %s %(x)s :name \\:name ::text $1 {} \\ \\N \t\n\r '\" ${x} ä \U0001f600 \x7f"
 RECEIPT = {"proposal_id": "pr_1", "rows": 1}
-
-
-@pytest.fixture(scope="module")
-def template(postgres_server: EmbeddedServer) -> Iterator[str]:
-    with control_template(postgres_server) as name:
-        yield name
-
-
-@pytest.fixture
-def urls(database: MakeDatabase, template: str) -> Urls:
-    return roles_of(database(template=template))
 
 
 @pytest.fixture
