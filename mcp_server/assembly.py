@@ -97,6 +97,7 @@ def open_desk(settings: Settings, *, applier: bool) -> Iterator[Assembly]:
             confirmation_ttl_s=settings.pages.confirmation_ttl_s,
             replay_limits=replay_limits(settings),
         )
+        stack.callback(desk.close)
         trail = SealedTrail(audit, checkpoints)
         yield Assembly(
             settings=settings,

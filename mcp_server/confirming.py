@@ -17,20 +17,24 @@ from mcp_server.control.records import Confirmation, DryRun, Proposal
 from mcp_server.control.store import ControlStore
 from mcp_server.dry_runs import DryRuns
 from mcp_server.errors import ConfirmationRefused, DeskError, WrongState
+from mcp_server.expecting import Expecting
 from mcp_server.identity import Caller
 from mcp_server.policy import STRICTNESS, Policy, stricter
 from mcp_server.proposing import looked_of
 from mcp_server.recorded import thaw
 from mcp_server.settings_sections import Decision
 from mcp_server.surface import gate_surface
-from mcp_server.views import ReceiptView
+from mcp_server.views import ProposalView, ReceiptView
 from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, SandboxUnavailable, ShadowError
 from shadow.fence import Fence
-from shadow.replay import Frozen, Receipt, ReplayLimits, find_receipt, open_session, replay, still_running
+from shadow.replay import Frozen, Receipt, ReplayLimits, find_receipt, replay
 from shadow.replay_rows import TouchedRow
+from shadow.replay_session import open_session, still_running
 
 #: How a replay that did not apply ended; everything else waits for another yes.
 _ENDS: dict[type[Exception], str] = {Drifted: "drifted", Diverged: "diverged", OutcomeUnknown: "unknown"}
+#: The states in which a proposal waits for a yes.
+_WAITING = ("pending", "approved", "escalated")
 
 
 class Confirming:
@@ -45,6 +49,16 @@ class Confirming:
         self._applier_url = applier_url
         self._ttl_s = ttl_s
         self._limits = limits
+        self._expecting = Expecting(dry_runs.production, applier_url)
+
+    def expect(self, proposal: ProposalView) -> None:
+        """See `Expecting.expect`: somebody who may confirm this proposal is reading it."""
+        if proposal.state in _WAITING:
+            self._expecting.expect(proposal.id, proposal.tenant_key, [table.table for table in proposal.diff.tables])
+
+    def close(self) -> None:
+        """Ends the sessions that wait for a yes."""
+        self._expecting.close()
 
     def confirm(self, person: Caller, proposal_id: str, digest_seen: str, typed_rows: int) -> ReceiptView:
         """Replays the proposal on production, once. Raises ConfirmationRefused (nothing was replayed), Drifted,
@@ -61,7 +75,7 @@ class Confirming:
             return self._applied(proposal_id, receipt)
 
     def _check(self, person: Caller, dry_run: DryRun, proposal: Proposal, digest_seen: str, typed_rows: int) -> None:
-        if proposal.state not in ("pending", "approved", "escalated"):
+        if proposal.state not in _WAITING:
             raise _refuse(f"Proposal {proposal.id} is {proposal.state}.", "Look at its page: it says what happened.")
         if proposal.expires_at < datetime.now(UTC):
             raise _refuse("The proposal expired.", "Propose the dry run again and look at the fresh diff.")
@@ -106,8 +120,9 @@ class Confirming:
         Whoever finds the proposal 'replaying' and no such session knows that this process is gone (or cut off from
         production).
         """
+        path = self._dry_runs.production.settings.search_path
         try:
-            session = open_session(self._applier_url, self._dry_runs.production.settings.search_path, proposal_id)
+            session = self._expecting.take(proposal_id) or open_session(self._applier_url, path, proposal_id)
         except psycopg.Error:
             raise _unreachable() from None
         try:

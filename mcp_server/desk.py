@@ -90,6 +90,16 @@ class Desk(DryRuns):
         """See `Confirming.confirm`. For pages and terminals only: no MCP tool leads here."""
         return self._with_applier().confirm(person, proposal_id, digest, typed_rows)
 
+    def expect(self, proposal: ProposalView) -> None:
+        """See `Confirming.expect`. Does nothing in a process without the applier's URL."""
+        if self._confirming is not None:
+            self._confirming.expect(proposal)
+
+    def close(self) -> None:
+        """Ends what is kept between calls."""
+        if self._confirming is not None:
+            self._confirming.close()
+
     def reconcile(self, proposal_id: str) -> ReceiptView:
         """See `Confirming.reconcile`. Raises ConfirmationRefused in a process without the applier's URL."""
         return self._with_applier().reconcile(proposal_id)

@@ -22,7 +22,6 @@ from shadow.freshness import Looked, stale, stale_sentence
 from shadow.rehearsal import Recorded
 from shadow.replay_rows import Mismatch, TouchedRow, by_key, divergence, drift
 from shadow.run import execute
-from shadow.session import connect
 from shadow.sql import block
 from shadow.statement import render
 from shadow.trace import answers, read_trace
@@ -75,21 +74,6 @@ class ReplayLimits:
     stale_blocks: bool = False
 
 
-def open_session(applier_url: str, search_path: Sequence[str], proposal_id: str) -> psycopg.Connection[Any]:
-    """The one session on production that a replay runs in, named after its proposal.
-
-    It is opened before anybody records that the replay begins: whoever finds a replay under way and no session of that
-    name (`still_running`) knows that its process is gone, or cut off from production. Production itself ends the
-    session of a host that vanished. psycopg.OperationalError when production cannot be reached.
-    """
-    ends = {"idle_session_timeout": "60s"}
-    return connect(applier_url, search_path, application=_session_name(proposal_id), more=ends)
-
-
-def _session_name(proposal_id: str) -> str:
-    return f"shadowdesk replay {proposal_id}"[:63]
-
-
 def replay(
     conn: psycopg.Connection[Any],
     fence: Fence,
@@ -97,8 +81,8 @@ def replay(
     limits: ReplayLimits,
     definitions: Callable[[], str],
 ) -> Receipt:
-    """Replays once, in a session of `open_session`; a second call for the same proposal returns the first receipt and
-    runs nothing.
+    """Replays once, in a session that `replay_session.py` named; a second call for the same proposal returns the first
+    receipt and runs nothing.
 
     `definitions` reads the catalog's fingerprint (`shadow.catalog.read_fingerprint`) in another session. It is called
     when the statements have run: their locks on tables last until COMMIT, so what it sees is what they ran with. Asked
@@ -227,16 +211,6 @@ def find_receipt(url: str, proposal_id: str) -> Receipt | None:
     with psycopg.connect(url, autocommit=True) as conn:
         row = conn.execute(block("find_receipt"), {"proposal_id": proposal_id}).fetchone()
     return _receipt(row) if row else None
-
-
-def still_running(url: str, proposal_id: str) -> bool:
-    """True while a backend of production still works on this proposal's replay."""
-    with psycopg.connect(url, autocommit=True) as conn:
-        row = conn.execute(
-            "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND pid <> pg_backend_pid()",
-            (_session_name(proposal_id),),
-        ).fetchone()
-    return row is not None
 
 
 def _already(conn: psycopg.Connection[Any], frozen: Frozen) -> Receipt:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any
 
 import psycopg
@@ -21,6 +22,7 @@ from shadow.trace import Trace
 
 #: Rows compared at once: one look at the table for each batch, texts of so many rows in memory.
 _BATCH = 20_000
+_table_of = attrgetter("table")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ def by_key(fence: Fence, rows: Sequence[TouchedRow]) -> tuple[list[TouchedRow], 
     """Rows that production will have under the same key, and those whose key is drawn inside a trigger."""
     keyed: list[TouchedRow] = []
     generated: list[TouchedRow] = []
-    for table, group in groupby(rows, key=lambda row: row.table):
+    for table, group in groupby(rows, key=_table_of):
         columns = [column.name for column in fence.tables[table].table.columns]
         places = [columns.index(column) for column in fence.tables[table].table.key]
         for row in group:
@@ -68,12 +70,12 @@ def by_key(fence: Fence, rows: Sequence[TouchedRow]) -> tuple[list[TouchedRow], 
 
 def batches(rows: Sequence[TouchedRow]) -> Iterator[list[TouchedRow]]:
     """Runs of one table's rows in the frozen order, which is also the order of locking."""
-    for _, group in groupby(rows, key=lambda row: row.table):
+    for _, group in groupby(rows, key=_table_of):
         while batch := list(islice(group, _BATCH)):
             yield batch
 
 
-def _read(
+def read_rows(
     conn: psycopg.Connection[Any], table: FencedTable, rows: Sequence[TouchedRow], extra: sql.Composable, lock: bool
 ) -> list[tuple[Any, ...]]:
     """(place in `rows` from 1, `extra`'s value, cell texts…) of the rows that are there, in the order of `rows`."""
@@ -113,9 +115,15 @@ def _by_place(found: Sequence[tuple[Any, ...]]) -> dict[int, tuple[Any, ...]]:
     return {int(row[0]) - 1: row[1:] for row in found}
 
 
+#: What Postgres' spelling of an array escapes within an element.
+_MARKS = ("\\", '"')
+
+
 def array_text(values: Sequence[str]) -> str:
     """Postgres' own spelling of a one-dimensional text array without NULLs (docs 8.15.2)."""
-    return "{" + ",".join('"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values) + "}"
+    if any(mark in "".join(values) for mark in _MARKS):
+        values = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
+    return '{"' + '","'.join(values) + '"}' if values else "{}"
 
 
 def cell_text(alias: str, column: str, type_name: str) -> sql.Composable:
@@ -134,7 +142,7 @@ def drift(conn: psycopg.Connection[Any], fence: Fence, tenant_key: str, rows: Se
     found: list[Mismatch] = []
     for batch in batches(rows):
         table = fence.tables[batch[0].table]
-        present = _read(conn, table, batch, Predicates(fence, tenant_key).member(table, "t"), lock=True)
+        present = read_rows(conn, table, batch, Predicates(fence, tenant_key).member(table, "t"), lock=True)
         if _as_expected(present, [row.before for row in batch]):
             continue
         existing = _by_place(present)
@@ -177,14 +185,14 @@ def divergence(
         proof: sql.Composable = sql.SQL(trace.ours)
         if table.waits:  # its parent may have come later than itself: now it must be the tenant's
             proof = sql.SQL("({}) AND ({})").format(proof, Predicates(fence, tenant_key).inside(table, "t"))
-        present = _read(conn, table, batch, proof, lock=False)
+        present = read_rows(conn, table, batch, proof, lock=False)
         survivors[table.table.name] += sum(bool(row[1]) for row in present)
-        if _as_expected(present, [row.after for row in batch]) and all(set(row.kinds) <= {"value"} for row in batch):
+        if _as_expected(present, [row.after for row in batch]) and set().union(*{row.kinds for row in batch}) <= {"value"}:
             continue
         existing = _by_place(present)
         for n, row in enumerate(batch):
             found.extend(_compare_after(table, row, existing.get(n), trace))
-    touched = Counter(row.table for row in rows)
+    touched = Counter(map(_table_of, rows))
     by_table: dict[str, list[TouchedRow]] = {}
     for row in generated:
         by_table.setdefault(row.table, []).append(row)

@@ -92,6 +92,9 @@ def fixes_on(
                 settings=DryRunSettings(), production=production, shadows=shadows, control=control,
                 permissions=permissions, policy=Policy((), permissions),
             )  # fmt: skip
-            yield Fixes(desk=desk, owner_url=production_url, tenant=tenant)
+            try:
+                yield Fixes(desk=desk, owner_url=production_url, tenant=tenant)
+            finally:
+                desk.close()
     finally:
         shadows.close()

@@ -26,8 +26,9 @@ from shadow.fence import FenceRules
 from shadow.freshness import looked_at
 from shadow.gate import gate
 from shadow.rehearsal import Recorded, drawn, rehearse
-from shadow.replay import Frozen, Receipt, ReplayLimits, open_session, replay
+from shadow.replay import Frozen, Receipt, ReplayLimits, replay
 from shadow.replay_rows import TouchedRow
+from shadow.replay_session import open_session
 from shadow.run import Ran, fill_pins, run_query, run_step
 from shadow.sandbox import Sandbox, SandboxLimits, new_id
 from shadow.shadow import Shadow

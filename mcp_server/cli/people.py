@@ -81,6 +81,7 @@ def confirm(
             caller, "proposal_status", {"proposal_id": proposal_id}, lambda: desk.proposal(caller, proposal_id)
         )
         say_proposal(view)
+        desk.expect(view)
         typed = typer.prompt(f"Number of rows to replay on production for tenant {_line(view.tenant_label)}", type=str)
         arguments = {"proposal_id": proposal_id, "digest": view.digest, "typed_rows": typed}
         receipt = govern(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -41,7 +42,10 @@ def review_page(site: Site, request: Request) -> Response:
     arguments = {"proposal_id": proposal_id, "page": asked}
     proposal, diff, page = site.govern(person.caller, "proposal_status", arguments, read)
     offered = actions(person.caller, site.confirm_rights(person.caller), proposal)
-    return site.page("review.html", person, r=review(proposal, diff, page, offered, site.now()))
+    response = site.page("review.html", person, r=review(proposal, diff, page, offered, site.now()))
+    if "confirm" in offered:  # when the page is sent: nobody reads and types faster than a session opens
+        response.background = BackgroundTask(site.desk.expect, proposal)
+    return response
 
 
 def rows_of(site: Site, caller: Caller, proposal: ProposalView, page: int) -> Diff:

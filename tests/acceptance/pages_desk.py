@@ -127,6 +127,7 @@ class MemoryDesk:
     view: ProposalView = field(default_factory=sample_proposal)
     failure: Exception | None = None
     calls: list[tuple[str, str, tuple[object, ...]]] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
     entered: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event | None = None
     live_root: str | None = None
@@ -152,6 +153,9 @@ class MemoryDesk:
         frozen = self.view.diff
         rows, root = frozen.rows[page_start : page_start + page_size], self.live_root or frozen.tables_root
         return replace(frozen, rows=rows, page_start=page_start, tables_root=root)
+
+    def expect(self, proposal: ProposalView) -> None:
+        self.expected.append(proposal.id)
 
     def confirm(self, person: Caller, proposal_id: str, digest: str, typed_rows: int) -> ReceiptView:
         self.calls.append(("confirm", person.name, (digest, typed_rows)))

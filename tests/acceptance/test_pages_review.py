@@ -146,7 +146,9 @@ def test_a_person_is_offered_the_forms_that_are_open_to_them(
 ) -> None:
     question = "May I?" if state in ("escalated", "approved") else None
     view = replace(sample_proposal(), state=state, decision=decision, verdict=verdict, question=question)
-    assert offered(review_of(pages_on(MemoryDesk(view=view)), person)) == forms
+    desk = MemoryDesk(view=view)
+    assert offered(review_of(pages_on(desk), person)) == forms
+    assert desk.expected == ([view.id] if "confirm" in forms else [])
 
 
 def test_the_confirm_button_names_the_target(pages: PagesServer) -> None:

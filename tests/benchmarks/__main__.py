@@ -27,7 +27,7 @@ def main() -> None:
             results.append(capture_100k(server))
             results.append(diff_of_ten(server))
             results.append(diff_100k(server))
-            results += [replay_rows(server, rows) for rows in (10, 10_000)]
+            results += [result for rows in (10, 10_000) for result in replay_rows(server, rows)]
             results.append(revert_10k(server))
             results += wide(server)
             results += branches(server)

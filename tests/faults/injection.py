@@ -102,6 +102,9 @@ class Injection:
             nth=point.nth,
             act=lambda: self._act(point),
         )
+        if self._planned.seed % 2:  # half of them as on the page, which opens the session while a person reads
+            self._bench.victim.ask(Ask(verb="read", proposal=self._waiting))
+            self._bench.victim.answers()
         wire = self._servers.wires[point.server]
         wire.trap = trap
         try:
@@ -149,10 +152,10 @@ class Injection:
 
     def _terminate(self, point: Point) -> None:
         """Every backend that works for the victim on that server."""
-        names = {"production": "shadowdesk replay %", "control": "shadowdesk control"}
+        names = {"production": "shadowdesk (replay %|ahead)", "control": "shadowdesk control"}
         self._servers.rows(
             point.server,
-            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE application_name LIKE %s",
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE application_name SIMILAR TO %s",
             names[point.server],
         )
 

@@ -145,6 +145,9 @@ def _answer(assembly: Assembly, ask: Ask) -> Answer:
             arguments = {"proposal_id": about.id, "comment": "no"}
             assembly.governor.run(who, "reject", arguments, lambda: desk.reject(who, about.id, "no"))
             return Answer(kind="rejected")
+        if ask.verb == "read":
+            desk.expect(desk.proposal(who, about.id))
+            return Answer(kind="read")
         typed = {"proposal_id": about.id, "digest": about.digest, "typed_rows": str(about.rows)}
         assembly.governor.run(who, "confirm", typed, lambda: desk.confirm(who, about.id, about.digest, about.rows))
         return Answer(kind="applied")

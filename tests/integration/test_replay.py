@@ -9,7 +9,8 @@ import pytest
 from shadow.embedded import EmbeddedServer
 from shadow.errors import Diverged, Drifted, ReplayPostponed, StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule
-from shadow.replay import ReplayLimits, open_session, replay
+from shadow.replay import ReplayLimits, replay
+from shadow.replay_session import open_session
 from tests.lifecycle import Lifecycle, dump, installed
 from tests.postgres import MakeDatabase
 
