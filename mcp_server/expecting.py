@@ -11,8 +11,8 @@ from typing import Any
 
 import psycopg
 
+from mcp_server.errors import EXPLAINED
 from mcp_server.production import Production
-from shadow.errors import ShadowError
 from shadow.replay_session import name_session, open_ahead
 
 #: Sessions kept at once by a process; one more ends the oldest.
@@ -32,7 +32,7 @@ class Expecting:
         """Keeps a session for this proposal. Where production cannot be had now there is none: the confirmation opens
         its own, and says what is wrong.
         """
-        with suppress(psycopg.Error, ShadowError):
+        with suppress(psycopg.Error, *EXPLAINED):
             fence = self._production.fence()
             known = [name for name in tables if name in fence.tables]
             path = self._production.settings.search_path

@@ -187,7 +187,8 @@ def divergence(
             proof = sql.SQL("({}) AND ({})").format(proof, Predicates(fence, tenant_key).inside(table, "t"))
         present = read_rows(conn, table, batch, proof, lock=False)
         survivors[table.table.name] += sum(bool(row[1]) for row in present)
-        if _as_expected(present, [row.after for row in batch]) and set().union(*{row.kinds for row in batch}) <= {"value"}:
+        plain = set().union(*{row.kinds for row in batch}) <= {"value"}
+        if plain and _as_expected(present, [row.after for row in batch]):
             continue
         existing = _by_place(present)
         for n, row in enumerate(batch):

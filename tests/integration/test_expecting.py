@@ -9,8 +9,8 @@ import pytest
 from mcp_server.expecting import MOST
 from mcp_server.views import ProposalView
 from shadow.embedded import EmbeddedServer
-from shadow.errors import Drifted, ReplayPostponed
-from shadow.fence import FenceRules
+from shadow.errors import Drifted, ReplayPostponed, WallMissing
+from shadow.fence import Fence, FenceRules
 from shadow.replay_session import AHEAD, still_running
 from tests.control import control_template, roles_of
 from tests.fixes import REP, Fixes, fixes_on
@@ -137,3 +137,17 @@ def test_definitions_that_change_while_a_person_reads_are_drift_in_a_session_ope
         confirmed(fixes, proposal)
     assert body_of(fixes) == "n2"
     assert waiting(fixes) == []
+
+
+def test_a_page_is_not_spoilt_where_a_wall_is_missing(fixes: Fixes, monkeypatch: pytest.MonkeyPatch) -> None:
+    proposal = read(fixes)
+    fixes.desk.close()
+
+    def missing() -> Fence:
+        raise WallMissing("A wall is missing.", "Nothing was served.", "Run doctor.")
+
+    monkeypatch.setattr(fixes.desk.production, "fence", missing)
+    fixes.desk.expect(proposal)
+    with pytest.raises(WallMissing):
+        confirmed(fixes, proposal)
+    assert body_of(fixes) == "n2"
