@@ -4,22 +4,18 @@ from typing import TYPE_CHECKING
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
-from differ.text import as_text, neutralise, quoted
-from mcp_server.errors import EXPLAINED, NotFound, PermissionDenied
+from differ.text import as_text, quoted
 from mcp_server.governed import Governor
 from mcp_server.identity import CallerSource
 from mcp_server.tools.results import diff_for_model
-from mcp_server.wire import client_name, log_crash
+from mcp_server.wire import client_name, reading
 
 if TYPE_CHECKING:
     from mcp_server.desk import Desk
 
 #: Rows of the diff in the resource.
 RESOURCE_ROWS = 100
-#: Characters of an explained error.
-ERROR_CHARACTERS = 4000
 #: Characters of a prompt's argument.
 WORDS = 4000
 
@@ -36,19 +32,12 @@ def add_documents(server: MCPServer[None], desk: "Desk", governor: Governor, sou
         mime_type="text/plain",
     )
     def dry_run_diff(dry_run_id: str, ctx: Context[None]) -> str:
-        try:
+        with reading("dry_run_diff"):
             caller = source(client_name(ctx.request_context))
             found = governor.call(
                 caller, "resource:dry_run_diff", "dry_run.diff", {"dry_run_id": dry_run_id},
                 lambda: desk.diff(caller, dry_run_id, None, 0, RESOURCE_ROWS),
             )  # fmt: skip
-        except (NotFound, PermissionDenied) as error:
-            raise ResourceNotFoundError(neutralise(str(error), ERROR_CHARACTERS)) from None
-        except EXPLAINED as error:
-            raise ResourceError(neutralise(str(error), ERROR_CHARACTERS)) from None
-        except Exception as error:
-            log_crash("resource dry_run_diff", error)
-            raise ResourceError("The diff could not be read; tell the operator the time of this call.") from None
         return as_text(found, max_rows=len(diff_for_model(found, RESOURCE_ROWS).rows))
 
 

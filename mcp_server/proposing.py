@@ -21,7 +21,7 @@ from mcp_server.identity import Caller
 from mcp_server.images import step_clocks, table_images
 from mcp_server.policy import Policy
 from mcp_server.recorded import statement_view
-from mcp_server.views import ProposalView, ReceiptView
+from mcp_server.views import REVIEW_PATH, ProposalView, ReceiptView
 from shadow.drawn import forget_drawn, rehearse_again
 from shadow.errors import SandboxUnavailable
 from shadow.freshness import Looked, looked_at, stale, stale_sentence
@@ -252,7 +252,7 @@ class Proposing:
             comment=escalation.comment if escalation else None,
             answered_by=escalation.answered_by if escalation else None, receipt=_receipt(proposal.receipt),
             outcome_message=proposal.outcome_message, created_at=proposal.created_at, expires_at=proposal.expires_at,
-            review_path=f"/review/{proposal.id}",
+            review_path=f"{REVIEW_PATH}{proposal.id}",
         )  # fmt: skip
 
     def receipt_on_production(self, proposal_id: str) -> Receipt | None:

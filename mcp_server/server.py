@@ -7,7 +7,7 @@ NULL, and logs the text of crashes, which may hold row values.
 import threading
 import weakref
 from asyncio import CancelledError
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,12 +16,14 @@ import anyio.to_thread
 from mcp.server import MCPServer
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
-from mcp_types import CallToolResult, InputRequiredResult, TextContent, Tool
-from pydantic import ValidationError
+from mcp_types import CallToolResult, InputRequiredResult, Resource, TextContent, Tool
+from pydantic import AnyUrl, ValidationError
 
 from differ.text import neutralise
 from mcp_server import __version__, leading
+from mcp_server.app.offering import APP_META, APP_PERMISSION, APP_URI, diff_app, only_for_hosts_with_apps
 from mcp_server.documents import add_documents
 from mcp_server.errors import EXPLAINED, PermissionDenied
 from mcp_server.governed import Governor
@@ -30,7 +32,7 @@ from mcp_server.limits import LimitReached, check_arguments
 from mcp_server.settings import Settings
 from mcp_server.tools.registry import Registry, load_registry
 from mcp_server.tools.spec import Progress, Session, ToolSpec, problems
-from mcp_server.wire import Wire, client_name, log_crash
+from mcp_server.wire import Wire, client_name, log_crash, reading
 
 if TYPE_CHECKING:
     from mcp_server.desk import Desk
@@ -98,14 +100,34 @@ class GovernedServer(MCPServer[Any]):
             log_level="WARNING",
             token_verifier=tokens,
             auth=_auth(settings) if tokens else None,
-            middleware=[Wire(governor, source)],
+            middleware=[Wire(governor, source), only_for_hosts_with_apps],
+            extensions=[diff_app(settings.pages.base_url)],
         )
 
     async def list_tools(self) -> list[Tool]:
-        """The tools that the caller's role may use."""
-        role = self._source("").role
-        permissions = self._governor.permissions
-        return [_listed(tool) for tool in self._registry if permissions.decide(role, tool.permission).allowed]
+        """The tools that the caller's role may use, with what draws their results where it may read that too."""
+        app = self._may(APP_PERMISSION)
+        return [_listed(tool, drawn=tool.drawn and app) for tool in self._registry if self._may(tool.permission)]
+
+    async def list_resources(self) -> list[Resource]:
+        """The resources that the caller's role may read."""
+        return [one for one in await super().list_resources() if one.uri != APP_URI or self._may(APP_PERMISSION)]
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """One resource. The app's file is the same for everybody, and reading it is permitted and audited."""
+        if str(uri) == APP_URI:
+            client = client_name(context.request_context if context else None)
+            await anyio.to_thread.run_sync(self._app_read, client)
+        return await super().read_resource(uri, context)
+
+    def _app_read(self, client: str) -> None:
+        with reading("diff_view"):
+            self._governor.call(self._source(client), "resource:diff_view", APP_PERMISSION, {}, lambda: None)
+
+    def _may(self, permission: str) -> bool:
+        return self._governor.permissions.decide(self._source("").role, permission).allowed
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -204,7 +226,7 @@ def refusal(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=neutralise(text, ERROR_CHARACTERS))], is_error=True)
 
 
-def _listed(tool: ToolSpec) -> Tool:
+def _listed(tool: ToolSpec, *, drawn: bool) -> Tool:
     return Tool(
         name=tool.name,
         title=tool.title,
@@ -212,6 +234,7 @@ def _listed(tool: ToolSpec) -> Tool:
         input_schema=tool.arguments.model_json_schema(by_alias=True),
         output_schema=tool.result.model_json_schema(mode="serialization"),
         annotations=tool.annotations,
+        _meta=APP_META if drawn else None,
     )
 
 

@@ -5,6 +5,9 @@ from datetime import datetime
 
 from differ.model import Diff
 
+#: Where the page of a proposal is, before its id.
+REVIEW_PATH = "/review/"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TenantHit:

@@ -166,6 +166,7 @@ TOOLS = (
         result=DiffResult,
         annotations=READS,
         run=_show_diff,
+        drawn=True,
     ),
     ToolSpec(
         name="list_dry_runs",

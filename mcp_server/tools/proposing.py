@@ -62,6 +62,7 @@ TOOLS = (
         result=ProposalResult,
         annotations=EDITS_SHADOW,
         run=_propose,
+        drawn=True,
     ),
     ToolSpec(
         name="proposal_status",
@@ -71,6 +72,7 @@ TOOLS = (
         result=ProposalResult,
         annotations=READS,
         run=_proposal_status,
+        drawn=True,
     ),
     ToolSpec(
         name="open_review",
@@ -83,6 +85,7 @@ TOOLS = (
         result=ProposalResult,
         annotations=READS,
         run=_proposal_status,
+        drawn=True,
     ),
     ToolSpec(
         name="escalate",
@@ -92,5 +95,6 @@ TOOLS = (
         result=ProposalResult,
         annotations=EDITS_SHADOW,
         run=_escalate,
+        drawn=True,
     ),
 )

@@ -80,7 +80,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolSpec:
-    """One tool of the surface; `run` gets validated arguments."""
+    """One tool of the surface; `run` gets validated arguments; `drawn` says that the MCP App draws the result."""
 
     name: str
     description: str
@@ -89,6 +89,7 @@ class ToolSpec:
     result: type[BaseModel]
     annotations: ToolAnnotations
     run: Callable[[Session, Any], Answer]
+    drawn: bool = False
 
     @property
     def title(self) -> str:

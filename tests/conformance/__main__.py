@@ -126,6 +126,7 @@ def inspector(run: Run, stage: Stage) -> dict[str, Any]:
     for era in ERAS:
         base = ("mcp-inspector", "--cli", "-e", environment, *server, "--protocol-era", era, *options, "--method")
         report[f"{era} tools/list --strict"] = told(run(*base, "tools/list", "--strict"))
+        report[f"{era} tools/list --app-info"] = told(run(*base, "tools/list", "--app-info", "--advertise-apps"))
         for name, given in calls().items():
             done = run(*base, "tools/call", "--tool-name", name, "--tool-args-json", json.dumps(given))
             report[f"{era} tools/call {name}"] = told(done)
