@@ -1,6 +1,7 @@
 """A real Docker engine for the tests, loaded by tests/conftest.py: the one that runs, or one started for this run.
 
-Its image is Debian with PostgreSQL 15, made by debootstrap from the machine's own Debian source and kept by its tag.
+Its image is Debian with PostgreSQL 15 and Python, made by debootstrap from the machine's own Debian source and kept by
+its tag; tests/composition makes its own of it.
 """
 
 import fcntl
@@ -21,7 +22,7 @@ from docker.errors import ImageNotFound
 from shadow.errors import SandboxUnavailable
 from shadow.sandbox_docker import connect_engine
 
-IMAGE = "shadowdesk-tests/postgres:bookworm"
+IMAGE = "shadowdesk-tests/postgres-and-python:bookworm"
 BARE = "shadowdesk-tests/bare:1"
 _SUITE = "bookworm"
 
@@ -88,9 +89,10 @@ def _require_image(client: docker.DockerClient) -> None:
 def _make_image(client: docker.DockerClient) -> None:
     with tempfile.TemporaryDirectory(prefix="shadowdesk-image-") as folder:
         subprocess.run(
-            ["debootstrap", "--variant=minbase", "--include=postgresql", _SUITE, folder, _mirror()],
+            ["debootstrap", "--variant=minbase", "--include=postgresql,python3-pip,ca-certificates", _SUITE, folder, _mirror()],
             check=True, capture_output=True,
         )  # fmt: skip
+        shutil.rmtree(Path(folder, "var/cache/apt"), ignore_errors=True)
         _import(folder, IMAGE)
 
 
