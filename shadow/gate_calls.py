@@ -6,8 +6,8 @@ from typing import Any
 
 from postgast import pg_query_pb2 as pg
 
-from shadow.gate_literals import check_moving, literal_text
-from shadow.gate_names import CLOCKS, DRAWS, check_function
+from shadow.gate_literals import literal_text
+from shadow.gate_names import CLOCKS, DRAWS, GATHERING, ORDERED_WINDOWS, check_function
 from shadow.gate_reading import Reading
 from shadow.gate_scope import strings, unwrap
 from shadow.gate_text import refused, shown
@@ -24,7 +24,8 @@ _SQL_CLOCKS = {
 _GRAMMAR_CALLS = frozenset({"like_escape", "similar_to_escape"})
 #: Position of the argument that says how much a function makes.
 _SIZED = {"repeat": 1, "lpad": 1, "rpad": 1}
-_WIDE_FORMAT = re.compile(r"%[^a-zA-Z%]*(\d{5}|\*)")
+#: Widths without end; and names, which Postgres quotes by the key words of its own version.
+_WIDE_FORMAT = re.compile(r"%[^a-zA-Z%]*(\d{5}|\*|I)")
 _SMALL = re.compile(r"-?[0-9]{1,9}")
 _STEP = re.compile(r"\s*(\d{1,6})\s*(minute|hour|day|week|month|year)s?\s*", re.IGNORECASE)
 _STEP_DAYS = {"minute": 1 / 1440, "hour": 1 / 24, "day": 1, "week": 7, "month": 28, "year": 365}
@@ -46,6 +47,7 @@ def check_call(call: Any, reading: Reading, once: bool) -> None:
     check_function(name, reading.surface)
     if name in reading.surface.allow_functions:
         return
+    _warn_of_order(call, name, reading)
     if name in _SIZED or name == "generate_series":
         _check_size(call, name, reading)
     elif name == "format":
@@ -55,8 +57,13 @@ def check_call(call: Any, reading: Reading, once: bool) -> None:
             "age(…) of one date looks at the clock by itself.",
             "Write age(now(), …): the value of now() is recorded.",
         )
-    elif name == "date" and call.args:
-        check_moving(literal_text(unwrap(call.args[0]), reading), "date", reading)
+
+
+def _warn_of_order(call: Any, name: str, reading: Reading) -> None:
+    if name in ORDERED_WINDOWS and not call.over.name and not call.over.order_clause:
+        reading.warnings[f"{name} over rows without ORDER BY: which row gets which value is left to chance."] = None
+    if name in GATHERING and not call.HasField("over") and not call.agg_order:
+        reading.warnings[f"{name} without ORDER BY of its own: the order of what it gathers is left to chance."] = None
 
 
 def _check_clock(call: Any, name: str, reading: Reading, once: bool) -> None:
@@ -80,8 +87,7 @@ def _check_clock(call: Any, name: str, reading: Reading, once: bool) -> None:
 
 def check_sql_value(value: Any, reading: Reading) -> None:
     """Judges CURRENT_DATE and its kin; CURRENT_USER and its kin are refused."""
-    op = pg.SQLValueFunctionOp.Name(value.op).removeprefix("SVFOP_")
-    word = op.removesuffix("_N")
+    word = _word(value)
     if word not in _SQL_CLOCKS:
         raise refused(
             f"{word} is not the same on the shadow and on production.",
@@ -89,11 +95,15 @@ def check_sql_value(value: Any, reading: Reading) -> None:
         )
     if reading.query:
         return
-    if op.endswith("_N"):
+    if pg.SQLValueFunctionOp.Name(value.op).endswith("_N"):
         end, function = reading.call_end(value.location), f"{word}({value.typmod})"
     else:
         end, function = reading.token_end(value.location), word
     _pin(value.location, end, function, _SQL_CLOCKS[word], reading)
+
+
+def _word(value: Any) -> str:
+    return str(pg.SQLValueFunctionOp.Name(value.op)).removeprefix("SVFOP_").removesuffix("_N")
 
 
 def _pin(start: int, end: int, function: str, kind: str, reading: Reading) -> None:
@@ -102,7 +112,7 @@ def _pin(start: int, end: int, function: str, kind: str, reading: Reading) -> No
 
 def check_from_function(call: Any, reading: Reading) -> None:
     """Refuses a clock as a FROM item of a change: a recorded literal cannot stand there."""
-    clock = isinstance(call, pg.SQLValueFunction) or (
+    clock = (isinstance(call, pg.SQLValueFunction) and _word(call) in _SQL_CLOCKS) or (
         isinstance(call, pg.FuncCall) and strings(call.funcname)[-1] in CLOCKS | DRAWS
     )
     if clock and not reading.query:
@@ -151,6 +161,6 @@ def _check_format(call: Any, reading: Reading) -> None:
     text = literal_text(unwrap(call.args[0]), reading) if call.args else None
     if text is None or _WIDE_FORMAT.search(text):
         raise refused(
-            "format(…) needs a literal format without large widths.",
+            "format(…) needs a literal format without large widths and %I.",
             "Write the format out, or join with concat(…).",
         )

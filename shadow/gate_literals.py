@@ -1,15 +1,13 @@
-"""Judges literals where their meaning depends on more than their text: the tenant's key, 'today', NaN, infinity.
+"""Judges literals where their meaning depends on more than their text: the tenant's key, NaN, infinity.
 
-Used by the gate's walk and by its rules for writes. Text that goes into a text column is never judged.
+Used by the gate's rules for writes. Text that goes into a text column is never judged.
 """
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from postgast import pg_query_pb2 as pg
 
-from shadow.gate_names import CLOCKS
 from shadow.gate_reading import Reading
 from shadow.gate_scope import Scope, strings, type_of, unwrap
 from shadow.gate_text import refused, shown
@@ -17,25 +15,12 @@ from shadow.statement import SurfaceTable
 from shadow.tenant_key import key_parts
 
 _WORDS = re.compile(r"[a-z]+")
-_MOVING = frozenset({"now", "today", "tomorrow", "yesterday"})
 _UNENDING = frozenset({"infinity", "bc"})
 _NOT_FINITE = re.compile(r"\s*([+-]?inf(inity)?|nan)\s*", re.IGNORECASE)
 _DATETIME = re.compile(r"(date|time|timetz|timestamptz|timestamp)\b(?!.*\[\])")
 _NUMBER = re.compile(r"(numeric|decimal|real|double precision|float[48]?)\b(?!.*\[\])")
+_TEXT = re.compile(r"(text|character|\"?char\"?|varchar|bpchar|name|citext|jsonb?|xml|hstore|bytea)(\b|$)")
 _RANGES = re.compile(r"(ts|tstz|date)(multi)?range\b")
-_DATETIME_FUNCTIONS = frozenset(
-    {
-        "date",
-        "date_trunc",
-        "date_bin",
-        "date_add",
-        "make_date",
-        "make_timestamp",
-        "make_timestamptz",
-        "timezone",
-    }
-    | {"to_date", "to_timestamp", *CLOCKS}
-)
 
 
 def literal_text(value: Any, reading: Reading) -> str | None:
@@ -48,11 +33,12 @@ def literal_text(value: Any, reading: Reading) -> str | None:
             sign, value = "-" + sign, unwrap(value.rexpr)
         else:
             break
-    text = _plain_text(value, reading)
+    text = plain_text(value, reading)
     return None if text is None else sign + text
 
 
-def _plain_text(value: Any, reading: Reading) -> str | None:
+def plain_text(value: Any, reading: Reading) -> str | None:
+    """Text of a bare constant or parameter; None for anything else, NULL included."""
     if isinstance(value, pg.ParamRef):
         inside = 1 <= value.number <= len(reading.params)
         return reading.params[value.number - 1] if inside else None
@@ -81,13 +67,18 @@ def is_tenant_key(value: Any, column: str, table: SurfaceTable, reading: Reading
     return text == key
 
 
+def is_text(kind: str) -> bool:
+    """Whether a type text or grammar name, arrays included, holds text."""
+    return bool(_TEXT.match(kind))
+
+
 def is_datetime(kind: str) -> bool:
     """Whether a type text or grammar name is a date or time type."""
     return bool(_DATETIME.match(kind))
 
 
 def check_assigned(value: Any, kind: str, where: str, reading: Reading, scope: Scope) -> None:
-    """Refuses literals in an assigned expression that mean another thing tomorrow or are not finite.
+    """Refuses literals in an assigned expression that are not finite.
 
     `kind` is the column's type text, `where` its name for the message. Casts inside the expression are looked at too.
     """
@@ -97,12 +88,13 @@ def check_assigned(value: Any, kind: str, where: str, reading: Reading, scope: S
         if one is None or isinstance(one, pg.SubLink | pg.ColumnRef):
             continue
         if isinstance(one, pg.A_Const | pg.ParamRef):
-            _check_finite(_plain_text(one, reading), wanted, where)
-            check_moving(_plain_text(one, reading), wanted, reading)
+            _check_finite(plain_text(one, reading), wanted, where)
         elif isinstance(one, pg.TypeCast):
             waiting.append((unwrap(one.arg), type_of(one, scope)))
         elif isinstance(one, pg.CoalesceExpr | pg.MinMaxExpr):
             waiting += [(unwrap(arg), wanted) for arg in one.args]
+        elif isinstance(one, pg.A_ArrayExpr):
+            waiting += [(unwrap(element), wanted) for element in one.elements]
         elif isinstance(one, pg.CaseExpr):
             waiting += [(unwrap(when.case_when.result), wanted) for when in one.args]
             waiting.append((unwrap(one.defresult), wanted))
@@ -123,34 +115,3 @@ def _check_finite(text: str | None, kind: str, where: str) -> None:
             "it can't be shown and compared reliably.",
             "Write a finite value, or NULL where the column allows it.",
         )
-
-
-def check_moving(text: str | None, kind: str, reading: Reading) -> None:
-    """Refuses 'now', 'today', 'tomorrow' and 'yesterday' as dates in a change: the replay may run on another day."""
-    if text is None or reading.query or not is_datetime(kind):
-        return
-    if not _MOVING.isdisjoint(_WORDS.findall(text.lower())):
-        raise refused(
-            f"The date {shown(text)} means another moment when the change is replayed.",
-            "Use CURRENT_DATE, CURRENT_DATE + 1 or now(): their value is recorded; or write the date itself.",
-        )
-
-
-def check_siblings(values: Iterable[Any], reading: Reading, scope: Scope) -> None:
-    """Refuses moving date words among values that are compared or chosen with a date."""
-    listed = list(values)
-    if any(_looks_datetime(value, scope) for value in listed):
-        for value in listed:
-            for one in [unwrap(item) for item in value.items] if isinstance(value, pg.List) else [value]:
-                if isinstance(one, pg.A_Const | pg.ParamRef):
-                    check_moving(_plain_text(one, reading), "date", reading)
-
-
-def _looks_datetime(value: Any, scope: Scope) -> bool:
-    while isinstance(value, pg.A_Expr):
-        value = unwrap(value.lexpr)
-    if isinstance(value, pg.SQLValueFunction):
-        return True
-    if isinstance(value, pg.FuncCall):
-        return strings(value.funcname)[-1] in _DATETIME_FUNCTIONS
-    return is_datetime(type_of(value, scope))

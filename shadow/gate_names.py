@@ -31,7 +31,7 @@ SAFE_FUNCTIONS = frozenset(
     like_escape ln log log10 lower lower_inc lower_inf lpad ltrim make_date make_interval make_time make_timestamp
     make_timestamptz masklen max md5 min mod mode netmask network normalize nth_value ntile nullif num_nonnulls
     num_nulls numrange octet_length overlaps overlay parse_ident percent_rank percentile_cont percentile_disc pi
-    position pow power quote_ident quote_literal quote_nullable radians range_agg range_intersect_agg range_merge rank
+    position pow power quote_literal quote_nullable radians range_agg range_intersect_agg range_merge rank
     regexp_count regexp_instr regexp_like regexp_match regexp_matches regexp_replace regexp_split_to_array
     regexp_split_to_table regexp_substr regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx
     regr_sxy regr_syy repeat replace reverse right round row_number row_to_json rpad rtrim scale set_bit set_byte
@@ -58,6 +58,15 @@ DRAWS = {
     "uuidv4": "uuid",
     "uuidv7": "uuid",
 }
+#: Window functions that depend on the order of rows even among those that are equal in every column they are given.
+ORDERED_WINDOWS = frozenset({"row_number", "ntile", "lag", "lead", "first_value", "last_value", "nth_value"})
+#: Aggregates whose result shows the order in which rows came.
+GATHERING = frozenset(
+    """
+    any_value array_agg json_agg json_agg_strict json_object_agg jsonb_agg jsonb_agg_strict jsonb_object_agg
+    jsonb_object_agg_strict string_agg
+    """.split()
+)
 _SEQUENCES = frozenset({"nextval", "currval", "lastval", "setval"})
 _SURROUNDINGS = (
     "pg_ has_ to_reg current_ inet_ txid_ lo_ dblink icu_ getdatabase getpg version session_user system_user "

@@ -32,6 +32,8 @@ class Reading:
     warnings: dict[str, None] = field(default_factory=dict)
     params_used: set[int] = field(default_factory=set)
     returning: bool = False
+    #: Places of literals that are text for sure.
+    texts: set[int] = field(default_factory=set)
 
     def token_end(self, start: int) -> int:
         """End of the token that starts at byte `start`."""

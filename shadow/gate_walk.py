@@ -10,10 +10,10 @@ from typing import Any
 from postgast import pg_query_pb2 as pg
 
 from shadow.gate_calls import check_call, check_from_function, check_sql_value
-from shadow.gate_literals import check_moving, check_siblings, literal_text
+from shadow.gate_moving import check_moving, see_call, see_case, see_cast, see_operator, see_siblings
 from shadow.gate_names import SYSTEM_COLUMNS, check_operator, check_type, is_catalog
 from shadow.gate_reading import Reading
-from shadow.gate_scope import Scope, from_relations, strings, target_relation, type_of, unwrap, with_scope
+from shadow.gate_scope import Scope, from_relations, strings, target_relation, unwrap, with_scope
 from shadow.gate_text import refused, shown
 from shadow.gate_writes import check_delete, check_insert, check_merge, check_update, written_table
 from shadow.statement import Slot, SurfaceTable
@@ -25,7 +25,7 @@ Visitor = Callable[[Any, Scope, bool, Reading], Iterable[Visit]]
 #: Node classes that need no rule of their own: only their children are looked at.
 _PLAIN = frozenset(
     """
-    A_ArrayExpr A_Const A_Indices A_Star BitString BoolExpr Boolean BooleanTest CaseExpr CaseWhen CoalesceExpr Float
+    A_ArrayExpr A_Indices A_Star BoolExpr BooleanTest CaseWhen
     GroupingFunc GroupingSet IndexElem InferClause Integer JoinExpr List MergeSupportFunc MergeWhenClause MinMaxExpr
     MultiAssignRef NamedArgExpr NullTest OnConflictClause RangeSubselect ResTarget ReturningClause ReturningOption
     RowExpr SetToDefault String WindowDef
@@ -104,6 +104,8 @@ def _select(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[V
     visits += _children(node, inner, False, frozenset({"with_clause", "from_clause", "larg", "rarg"}))
     if node.HasField("limit_count") and not node.sort_clause:
         reading.warnings["LIMIT without ORDER BY: which rows it takes is left to chance."] = None
+    if node.distinct_clause and unwrap(node.distinct_clause[0]) is not None and not node.sort_clause:
+        reading.warnings["DISTINCT ON without ORDER BY: which of the rows it keeps is left to chance."] = None
     return visits
 
 
@@ -273,7 +275,18 @@ def _param(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[Vi
             "Send one value for each of $1, $2, … in params.",
         )
     reading.params_used.add(node.number)
+    check_moving(node, reading)
     return ()
+
+
+def _literal(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[Visit]:
+    check_moving(node, reading)
+    return ()
+
+
+def _case(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[Visit]:
+    see_case(node, reading, scope)
+    return _children(node, scope, once)
 
 
 def _indirection(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[Visit]:
@@ -290,12 +303,12 @@ def _a_expr(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[V
         pg.AEXPR_NOT_BETWEEN_SYM,
     ):
         check_operator(strings(node.name))
-    check_siblings([unwrap(node.lexpr), unwrap(node.rexpr)], reading, scope)
+    see_operator(node, reading, scope)
     return _children(node, scope, once, frozenset({"name"}))
 
 
 def _choice(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[Visit]:
-    check_siblings([unwrap(arg) for arg in node.args], reading, scope)
+    see_siblings([unwrap(arg) for arg in node.args], reading, scope)
     return _children(node, scope, once)
 
 
@@ -312,7 +325,7 @@ def _sort_by(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[
 
 
 def _type_cast(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[Visit]:
-    check_moving(literal_text(unwrap(node.arg), reading), type_of(node, scope), reading)
+    see_cast(node, reading, scope)
     return _children(node, scope, once)
 
 
@@ -334,6 +347,7 @@ def _collate(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[
 
 def _call(node: Any, scope: Scope, once: bool, reading: Reading) -> Iterable[Visit]:
     check_call(node, reading, once)
+    see_call(node, strings(node.funcname)[-1], reading, scope)
     return _children(node, scope, once, frozenset({"funcname"}))
 
 
@@ -353,6 +367,8 @@ _VISITORS: dict[str, Visitor] = {
     "Alias": _alias,
     "ColumnRef": _column_ref,
     "ParamRef": _param,
+    "A_Const": _literal,
+    "CaseExpr": _case,
     "A_Indirection": _indirection,
     "A_Expr": _a_expr,
     "CoalesceExpr": _choice,

@@ -9,6 +9,7 @@ from typing import Any
 from postgast import pg_query_pb2 as pg
 
 from shadow.gate_literals import check_assigned, is_tenant_key
+from shadow.gate_moving import see_assigned
 from shadow.gate_reading import Reading
 from shadow.gate_scope import Scope, strings, unwrap
 from shadow.gate_text import refused, shown
@@ -43,6 +44,7 @@ def _assign(table: SurfaceTable, target: Any, value: Any, reading: Reading, scop
     reading.set_columns.add((table.name, target.name))
     if value is not None and not target.indirection:
         check_assigned(value, kind, target.name, reading, scope)
+        see_assigned([value], kind, reading, scope)
 
 
 def _refuse_tenant(table: SurfaceTable, name: str) -> Exception:
@@ -67,14 +69,24 @@ def check_insert(statement: Any, table: SurfaceTable, reading: Reading, scope: S
         rows: int | None = 1
     else:
         rows = len(query.values_lists) if isinstance(query, pg.SelectStmt) and query.values_lists else None
-        for values, from_select in _arms(query):
+        arms = list(_arms(query))
+        for values, from_select in arms:
             _check_row(statement.cols, values, from_select, table, reading, scope)
+        # VALUES rows become the columns' types one by one; the arms of a UNION find one type among themselves.
+        together = [[values] for values, _ in arms] if rows is not None else [[values for values, _ in arms]]
+        for group in together:
+            _see_columns(statement.cols, group, table, reading, scope)
         if rows is None and query.from_clause and not query.sort_clause:
             reading.warnings["INSERT … SELECT without ORDER BY: generated ids may fall on other rows."] = None
     reading.inserts.append((table.name, rows))
     _give_ids(statement.cols, statement.override, table, reading)
     if statement.HasField("on_conflict_clause"):
         _check_conflict(statement.on_conflict_clause, table, reading, scope)
+
+
+def _see_columns(cols: Any, rows: list[list[Any]], table: SurfaceTable, reading: Reading, scope: Scope) -> None:
+    for target, *values in zip(cols, *rows, strict=False):
+        see_assigned(values, table.columns[target.res_target.name], reading, scope)
 
 
 def _give_ids(cols: Any, override: int, table: SurfaceTable, reading: Reading) -> None:
@@ -251,6 +263,8 @@ def _check_merge_insert(when: Any, table: SurfaceTable, reading: Reading, scope:
         )
     for target in when.target_list:
         _assign(table, target.res_target, None, reading, scope)
-    _check_row(when.target_list, [unwrap(value) for value in when.values], True, table, reading, scope)
+    values = [unwrap(value) for value in when.values]
+    _check_row(when.target_list, values, True, table, reading, scope)
+    _see_columns(when.target_list, [values], table, reading, scope)
     _give_ids(when.target_list, when.override, table, reading)
     reading.inserts.append((table.name, None))

@@ -18,6 +18,13 @@ PINNED = {
     "bytea_output": "hex",
     "client_encoding": "UTF8",
     "lc_monetary": "C",  # money is written with the server's own currency otherwise
+    "lc_numeric": "C",  # to_char's D, G and L
+    "lc_time": "C",  # to_char's TM
+    "timezone_abbreviations": "Default",  # what IST and EST mean
+    "array_nulls": "on",
+    "xmlbinary": "base64",
+    "quote_all_identifiers": "off",
+    "gin_fuzzy_search_limit": "0",  # else an index gives some of its rows, by chance
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
     "xmloption": "content",

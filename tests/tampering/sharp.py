@@ -25,7 +25,7 @@ WANTED = 0.95
 _COPIED = ("shadow", "audit", "differ", "mcp_server", "tests", "pyproject.toml", "docker", "docs", "README.md")
 _GATE = (
     "tests/unit/test_gate.py tests/unit/test_gate_environment.py tests/unit/test_gate_facts.py"
-    " tests/unit/test_gate_looks.py tests/integration/test_gate_corpus.py",
+    " tests/unit/test_gate_looks.py tests/unit/test_gate_moving.py tests/integration/test_gate_corpus.py",
 )
 #: Beginning of a path → the tests that should notice a change there, the quickest first.
 _TESTS: Mapping[str, tuple[str, ...]] = {
