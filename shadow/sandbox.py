@@ -209,7 +209,8 @@ class Sandbox:
         self, conn: psycopg.Connection[Any], shadow_id: str, mirror: str, state: str, prepare: Prepare
     ) -> tuple[str, str]:
         database = sql.Identifier(f"shadow_{shadow_id}")
-        conn.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, sql.Identifier(mirror)))
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}{}")
+        conn.execute(create.format(database, sql.Identifier(mirror), _strategy(conn)))
         password = self._add_role(conn, shadow_id)
         prepare(shadow_id, password)
         kept = conn.execute(
@@ -357,3 +358,11 @@ class Sandbox:
         ).fetchall()  # fmt: skip
         for (name,) in old:
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+
+
+def _strategy(conn: psycopg.Connection[Any]) -> sql.SQL:
+    """How a server copies a mirror soonest: by files (since 15) where it syncs nothing: their checkpoints are cheap."""
+    row = conn.execute(
+        "SELECT current_setting('fsync') = 'off' AND current_setting('server_version_num')::int >= 150000"
+    ).fetchone()
+    return sql.SQL(" STRATEGY FILE_COPY" if row and row[0] else "")

@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from shadow.embedded import open_control, open_sandbox
+from shadow.embedded import EmbeddedServer, open_control, open_sandbox
 from shadow.embedded_state import cluster_of
+from shadow.sandbox import Sandbox, SandboxLimits
 from tests.processes import IS_ROOT, Hold, alive, end, one, running, spawn, supervisor_of, until, write_row
 
 
@@ -130,3 +133,20 @@ def test_a_crashed_sandbox_is_swept_by_the_next_one_beside_it(place: Path, hold:
         assert {folder.name for folder in place.iterdir()} == {"living", "next", "somebody's"}
         until(lambda: not running(holder.postmaster))
         assert one(living.url, "SELECT 1") == 1
+
+
+@pytest.mark.parametrize(("open_server", "by_files"), [(open_sandbox, True), (open_control, False)])
+def test_a_mirror_is_copied_by_files_only_where_nothing_is_synced(
+    place: Path, open_server: Callable[[Path], EmbeddedServer], by_files: bool
+) -> None:
+    """Such a copy asks for checkpoints, which a server that keeps its data would pay for (Postgres docs)."""
+    asked = "SELECT num_requested FROM pg_stat_checkpointer"
+    with open_server(place / "s") as server:
+        sandbox = Sandbox(server.owner_url, SandboxLimits())
+        with psycopg.connect(server.owner_url, autocommit=True) as conn:
+            conn.execute("CREATE DATABASE mirror_made TEMPLATE template0 STRATEGY WAL_LOG")
+            conn.execute("CHECKPOINT")
+        before = one(server.owner_url, asked)
+        sandbox.take("mirror_made")
+        assert (one(server.owner_url, asked) != before) is by_files
+        sandbox.close()

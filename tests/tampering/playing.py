@@ -81,7 +81,7 @@ class Played:
 
 def changed(before: Picture, after: Picture) -> set[tuple[str, str]]:
     """Keys whose row differs, without the application's journal."""
-    both = before.keys() | after.keys()
+    both = set() if before is after else before.keys() | after.keys()
     return {key for key in both if before.get(key) != after.get(key) and key[0] != "audit_log"}
 
 
@@ -205,8 +205,9 @@ class Player:
         )  # fmt: skip
         self.last = after
         if before != after:
-            self.watched.put_back()
+            self.watched.put_back({k for k in before.keys() | after.keys() if before.get(k) != after.get(k)})
             self.last = self.watched.picture()
+            assert self.last == before, "production could not be put back"
         return side
 
     def _sent(self, own: str, text: str, params: Sequence[Any]) -> Answer:

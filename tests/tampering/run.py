@@ -11,14 +11,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from shadow.embedded import EmbeddedServer
-from shadow.errors import StatementRefused
-from shadow.gate import gate
 from tests.tampering.checks import broken
 from tests.tampering.corpus import Entry, written_out
+from tests.tampering.judging import judged
 from tests.tampering.playing import Played, Player
 from tests.tampering.production import Bystander, Watched
 from tests.tampering.stack import Logged, as_owner, databases, stack_on
-from tests.tampering.surface import PLACEHOLDERS, surface
+from tests.tampering.surface import PLACEHOLDERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,20 +109,10 @@ def _gate_dies_of(entries: Sequence[Entry]) -> set[str]:
                 for s in entry.sides
                 for text in s
             ]
-            pool.submit(_judged, texts).result(timeout=60)
+            pool.submit(judged, texts).result(timeout=60)
         except (BrokenProcessPool, TimeoutError):
             found.add(entry.id)
             pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
     if pool is not None:
         pool.shutdown()
     return found
-
-
-def _judged(texts: Sequence[str]) -> int:
-    refusals = 0
-    for text in texts:
-        try:
-            gate(text, (), surface())
-        except StatementRefused:
-            refusals += 1
-    return refusals
