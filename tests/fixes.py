@@ -96,5 +96,7 @@ def fixes_on(
                 yield Fixes(desk=desk, owner_url=production_url, tenant=tenant)
             finally:
                 desk.close()
+                for dry_run in control.list_dry_runs(limit=10_000):  # other tests share this sandbox and its limit
+                    shadows.drop(dry_run.id, dry_run.shadow_id)
     finally:
         shadows.close()

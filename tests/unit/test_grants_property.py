@@ -109,7 +109,7 @@ def test_one_more_rule_is_never_milder(some: list[Rule], more: Rule, default: An
 
 def confirmer(rights: frozenset[str], rules: tuple[Rule, ...] = ()) -> Confirming:
     policy = Policy(rules, role(confirm=rights))
-    dry_runs: Any = SimpleNamespace(control=None)
+    dry_runs: Any = SimpleNamespace(control=None, production=None)
     return Confirming(dry_runs, policy, "", ttl_s=1, limits=SimpleNamespace())  # type: ignore[arg-type]
 
 
