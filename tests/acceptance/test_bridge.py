@@ -28,11 +28,6 @@ ERAS = ("auto", "legacy")
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return settings_in(tmp_path)
 

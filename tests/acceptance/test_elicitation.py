@@ -28,11 +28,6 @@ FORGED: dict[str, Any] = {"opened": True, "confirm": True, "rows": 1, "typed_row
 URL = "https://desk.example/review/pr_aaaabbbbcccc"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["auto", "legacy"])
 def mode(request: pytest.FixtureRequest) -> Any:
     return request.param

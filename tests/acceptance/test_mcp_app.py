@@ -35,11 +35,6 @@ START = {"tenant": "1", "request": "the signatory is wrong", "purpose": "correct
 Served = Callable[[str], GovernedServer]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["auto", "legacy"])
 def mode(request: pytest.FixtureRequest) -> Any:
     return request.param

@@ -19,11 +19,6 @@ FIRST = "dr_000000000001"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def desk() -> MemoryDesk:
     return MemoryDesk()
 

@@ -30,11 +30,6 @@ START = {"tenant": "1", "request": "the signatory is wrong", "purpose": "correct
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def desk() -> MemoryDesk:
     return MemoryDesk()
 

@@ -12,11 +12,6 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_fix_is_rehearsed_and_proposed_over_stdio_as_the_configured_person(tmp_path: Path, mode: Any) -> None:
     server = StdioServerParameters(

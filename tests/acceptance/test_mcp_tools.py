@@ -22,11 +22,6 @@ Served = Callable[[str], GovernedServer]
 START = {"tenant": "1", "request": "the signatory is wrong", "purpose": "correct it"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(params=["auto", "legacy"])
 def mode(request: pytest.FixtureRequest) -> Any:
     return request.param

@@ -34,11 +34,6 @@ class NoTokens:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def provider() -> Iterator[IdentityProvider]:
     with identity_provider() as provider:
         yield provider

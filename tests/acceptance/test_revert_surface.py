@@ -22,11 +22,6 @@ WORDS = "sorry, that was the wrong contract"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def assembly(business: Business) -> Iterator[Assembly]:
     with open_desk(load_settings(business.config), applier=True) as assembly:
         yield assembly

@@ -1,5 +1,7 @@
 """Words that mean another moment at the replay: refused where they may be read as a date, accepted where they are text."""
 
+from dataclasses import replace
+
 import pytest
 
 from shadow.errors import StatementRefused
@@ -93,6 +95,13 @@ def test_words_that_may_be_dates_are_refused_in_a_change(text: str, rule: str) -
     with pytest.raises(StatementRefused) as refusal:
         gate(text.replace("$2", "$1"), params(text)[-1:], SURFACE)
     assert rule in str(refusal.value)
+
+
+def test_a_function_of_the_app_may_take_a_word_as_a_date() -> None:
+    allowing = replace(SURFACE, allow_functions=frozenset({"due"}))
+    with pytest.raises(StatementRefused, match=MOMENT):
+        gate("UPDATE contracts SET ends_on = due('tomorrow')", (), allowing)
+    assert gate("UPDATE contracts SET ends_on = due('tomorrow'::text)", (), allowing).writes
 
 
 def test_a_query_may_ask_for_today() -> None:
