@@ -1,8 +1,8 @@
 """Explains a shown row down to the path inside json, arrays and composites; called by `rows.py`.
 
-DeepDiff is used here only. It never decides whether something changed: Postgres' text did, before. Every
-leaf goes in as its JSON text, so that nothing DeepDiff holds equal (1.0 and 1.00, NaN, aware and naive
-times) is lost.
+DeepDiff is used here only, and only on such cells: of a plain one the two texts say all. It never decides whether
+something changed: Postgres' text did, before. Every leaf goes in as its JSON text, so that nothing DeepDiff holds equal
+(1.0 and 1.00, NaN, aware and naive times) is lost.
 """
 
 import json
@@ -138,19 +138,15 @@ def _explain(
     documents: Mapping[tuple[Column, str], str],
     budget: Budget,
 ) -> Explanation:
-    if before is None or after is None:
-        return Explanation()
-    old: dict[str, Tree] = {column.name: _leaf(text) for column, text in zip(images.columns, before, strict=True)}
-    new: dict[str, Tree] = {column.name: _leaf(text) for column, text in zip(images.columns, after, strict=True)}
-    nested = set()
+    old: dict[str, Tree] = {}
+    new: dict[str, Tree] = {}
     for column, was, now in _changed_nested(images, before, after):
         trees = [tree_of(documents[column, text]) for text in (was, now)]
         if trees[0] is None or trees[1] is None or trees[0][1] + trees[1][1] > budget.nodes:
             continue
         budget.nodes -= trees[0][1] + trees[1][1]
         old[column.name], new[column.name] = trees[0][0], trees[1][0]
-        nested.add(column.name)
-    paths = {name: found for name, found in explain(old, new).items() if name in nested}
+    paths = explain(old, new) if old else {}
     return Explanation(
         paths={name: tuple(found[:MAX_PATHS]) for name, found in paths.items()},
         left_off={name: max(0, len(found) - MAX_PATHS) for name, found in paths.items()},
@@ -176,10 +172,6 @@ def _documents(conn: psycopg.Connection[Any], wanted: set[tuple[Column, str]]) -
         found = fetch(conn, block_of_type("as_json", column.type, texts=sql.Literal(texts)))
         documents |= {(column, text): document for text, (document,) in zip(texts, found, strict=True)}
     return documents
-
-
-def _leaf(text: str | None) -> str:
-    return "null" if text is None else json.dumps(text, ensure_ascii=False)
 
 
 def _tree(value: Any) -> Tree:

@@ -12,7 +12,7 @@ from psycopg.rows import tuple_row
 from differ.compose import Scope, compose, frozen_parts
 from differ.fetching import READ_WHOLE
 from differ.kinds import ClockRule, cell_kind
-from differ.model import FrozenRow, TableImages
+from differ.model import CellKind, FrozenRow, TableImages
 from differ.net import touched_scopes
 
 #: Rows fetched from the server at a time.
@@ -42,18 +42,18 @@ def frozen_rows(
 
 def _table(conn: psycopg.Connection[Any], scope: Scope) -> Iterator[FrozenRow]:
     images = scope.images
+    patterns: dict[tuple[CellKind, ...], tuple[CellKind, ...]] = {}  # few in a table: kept once each
     query = sql.Composed([compose(scope, "frozen", **frozen_parts(scope))])
     with conn.cursor(name="shadowdesk_frozen", row_factory=tuple_row) as cursor:
         if scope.many:
             conn.execute(READ_WHOLE)
         cursor.itersize = CHUNK
         for key, before, after in cursor.execute(query):
+            kinds = tuple(cell_kind(images, scope.rule, place, before, after) for place in range(len(images.columns)))
             yield FrozenRow(
                 table=images.table,
                 key=tuple(key),
                 before=None if before is None else tuple(before),
                 after=None if after is None else tuple(after),
-                kinds=tuple(
-                    cell_kind(images, scope.rule, place, before, after) for place in range(len(images.columns))
-                ),
+                kinds=patterns.setdefault(kinds, kinds),
             )

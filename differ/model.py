@@ -203,7 +203,7 @@ class Diff:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FrozenRow:
     """One row the rehearsal touched, changed or not, with its whole before and after image.
 

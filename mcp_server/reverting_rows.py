@@ -18,7 +18,7 @@ from shadow.fence import Fence, FencedTable
 from shadow.fenced import fenced_key
 from shadow.needs import READ
 from shadow.predicate import base
-from shadow.replay_rows import cell_text
+from shadow.rows_by_key import cell_text
 from shadow.shadow import Shadow
 
 #: A table's name and a row's key.

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from shadow.fence import Fence
 from shadow.predicate import view_statements
-from shadow.replay_rows import array_text
+from shadow.rows_by_key import array_text
 from shadow.shadow import slot_name
 
 

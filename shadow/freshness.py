@@ -15,7 +15,7 @@ from shadow.catalog import Table
 from shadow.fence import Fence, FencedTable
 from shadow.fenced import fenced_key
 from shadow.predicate import base
-from shadow.replay_rows import cell_text, joined_by_key
+from shadow.rows_by_key import cell_text, joined_by_key
 from shadow.shadow import Shadow
 from shadow.statement import Look
 from shadow.watch import own

@@ -20,7 +20,7 @@ from shadow.fence import Fence
 from shadow.fence_views import drop_fence_schema, make_fence_schema
 from shadow.freshness import Looked, stale, stale_sentence
 from shadow.rehearsal import Recorded
-from shadow.replay_rows import Mismatch, TouchedRow, by_key, divergence, drift
+from shadow.replay_rows import Mismatch, TouchedRow, batches, divergence, drift
 from shadow.run import execute
 from shadow.sql import block
 from shadow.statement import render
@@ -166,7 +166,7 @@ def _replay_in(
     schema = f"fence_{secrets.token_hex(6)}"
     named = sorted({t for r in frozen.statements for t in r.gated.reads | r.gated.writes})
     make_fence_schema(conn, schema, fence, frozen.tenant_key, named, frozen.draws)
-    keyed, generated = by_key(fence, frozen.rows)
+    keyed, generated = batches(fence, frozen.rows)
     if mismatches := drift(conn, fence, frozen.tenant_key, keyed):
         raise _drifted(mismatches)
     changed = stale(conn, fence, frozen.looked)

@@ -4,20 +4,20 @@ Called by `replay.py` inside the replay's transaction; no value leaves this modu
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby, islice
+from itertools import compress, groupby, islice
 from operator import attrgetter
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from shadow.catalog import Table
 from shadow.fence import Fence, FencedTable
 from shadow.fenced import fenced_key
 from shadow.predicate import Predicates, base
+from shadow.rows_by_key import Image, cell_text, read_rows, rows_equal
 from shadow.trace import Trace
 
 #: Rows compared at once: one look at the table for each batch, texts of so many rows in memory.
@@ -25,7 +25,7 @@ _BATCH = 20_000
 _table_of = attrgetter("table")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TouchedRow:
     """One row the rehearsal touched, cells as Postgres text in column order; None for a row that is not there.
 
@@ -36,8 +36,8 @@ class TouchedRow:
 
     table: str
     key: tuple[str, ...]
-    before: tuple[str | None, ...] | None
-    after: tuple[str | None, ...] | None
+    before: Image
+    after: Image
     kinds: tuple[str, ...]
 
 
@@ -55,100 +55,62 @@ class Mismatch:
         return f"{where}{'.' + self.column if self.column else ''}: {self.how}"
 
 
-def by_key(fence: Fence, rows: Sequence[TouchedRow]) -> tuple[list[TouchedRow], list[TouchedRow]]:
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows of one table in the frozen order, which is also the order of locking; what they hold also by itself."""
+
+    table: str
+    rows: Sequence[TouchedRow]
+    keys: Sequence[tuple[str, ...]]
+    before: Sequence[Image]
+    after: Sequence[Image]
+    kinds: Set[str]
+
+
+def batches(fence: Fence, rows: Sequence[TouchedRow]) -> tuple[list[Batch], list[TouchedRow]]:
     """Rows that production will have under the same key, and those whose key is drawn inside a trigger."""
-    keyed: list[TouchedRow] = []
+    found: list[Batch] = []
     generated: list[TouchedRow] = []
     for table, group in groupby(rows, key=_table_of):
         columns = [column.name for column in fence.tables[table].table.columns]
         places = [columns.index(column) for column in fence.tables[table].table.key]
-        for row in group:
-            drawn = row.before is None and any(row.kinds[place] == "generated" for place in places)
-            (generated if drawn else keyed).append(row)
-    return keyed, generated
+        while some := list(islice(group, _BATCH)):
+            batch = _batch(table, some)
+            if "generated" in batch.kinds:
+                drawn = [row.before is None and any(row.kinds[at] == "generated" for at in places) for row in some]
+                generated += compress(some, drawn)
+                batch = _batch(table, [row for row, is_drawn in zip(some, drawn, strict=True) if not is_drawn])
+            if batch.rows:
+                found.append(batch)
+    return found, generated
 
 
-def batches(rows: Sequence[TouchedRow]) -> Iterator[list[TouchedRow]]:
-    """Runs of one table's rows in the frozen order, which is also the order of locking."""
-    for _, group in groupby(rows, key=_table_of):
-        while batch := list(islice(group, _BATCH)):
-            yield batch
-
-
-def read_rows(
-    conn: psycopg.Connection[Any], table: FencedTable, rows: Sequence[TouchedRow], extra: sql.Composable, lock: bool
-) -> list[tuple[Any, ...]]:
-    """(place in `rows` from 1, `extra`'s value, cell texts…) of the rows that are there, in the order of `rows`."""
-    cells = sql.SQL(", ").join(cell_text("t", c.name, c.type) for c in table.table.columns)
-    query = sql.SQL(
-        "SELECT k.ord, {extra}, {cells} FROM {joined} ORDER BY k.ord {lock}"
-    ).format(
-        extra=extra, cells=cells, joined=joined_by_key(table.table, base(table), [row.key for row in rows]),
-        lock=sql.SQL("FOR UPDATE OF t") if lock else sql.SQL(""),
+def _batch(table: str, rows: Sequence[TouchedRow]) -> Batch:
+    return Batch(
+        table=table, rows=rows, keys=[row.key for row in rows], before=[row.before for row in rows],
+        after=[row.after for row in rows], kinds=set().union(*{row.kinds for row in rows}),
     )  # fmt: skip
-    return conn.execute(query).fetchall()
-
-
-def joined_by_key(table: Table, relation: sql.Composable, keys: Sequence[tuple[str, ...]]) -> sql.Composed:
-    """A FROM item: the rows `t` of a relation that have these keys, with their place `k.ord`, from 1."""
-    types = {c.name: c.type for c in table.columns}
-    # literals and no parameters: a percent sign in a name is nothing but itself
-    unnested = sql.SQL(", ").join(
-        sql.SQL("{}::text[]").format(array_text([key[n] for key in keys])) for n in range(len(table.key))
-    )
-    names = sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(len(table.key)))
-    joined = sql.SQL(" AND ").join(
-        sql.SQL("t.{} = k.{}::{}").format(sql.Identifier(c), sql.Identifier(f"k{n}"), sql.SQL(types[c]))
-        for n, c in enumerate(table.key)
-    )
-    return sql.SQL("unnest({}) WITH ORDINALITY AS k({}, ord) JOIN {} AS t ON {}").format(
-        unnested, names, relation, joined
-    )
-
-
-def _as_expected(found: Sequence[tuple[Any, ...]], images: Sequence[tuple[str | None, ...] | None]) -> bool:
-    """True when every image is there, with the condition asked for it true: the common case, compared at once."""
-    return len(found) == len(images) and all(row[1] is True for row in found) and [row[2:] for row in found] == images
 
 
 def _by_place(found: Sequence[tuple[Any, ...]]) -> dict[int, tuple[Any, ...]]:
     return {int(row[0]) - 1: row[1:] for row in found}
 
 
-#: What Postgres' spelling of an array escapes within an element.
-_MARKS = ("\\", '"')
-
-
-def array_text(values: Sequence[str]) -> str:
-    """Postgres' own spelling of a one-dimensional text array without NULLs (docs 8.15.2)."""
-    if any(mark in "".join(values) for mark in _MARKS):
-        values = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
-    return '{"' + '","'.join(values) + '"}' if values else "{}"
-
-
-def cell_text(alias: str, column: str, type_name: str) -> sql.Composable:
-    """A cell as Postgres writes it. `character(n)` keeps its blanks: its cast to text would strip them."""
-    cell = sql.Identifier(alias, column)
-    if type_name.startswith(("character(", "bpchar", "character[")) and not type_name.endswith("[]"):
-        return sql.SQL("CASE WHEN {0} IS NULL THEN NULL ELSE concat({0}) END").format(cell)
-    return sql.SQL("{}::text").format(cell)
-
-
-def drift(conn: psycopg.Connection[Any], fence: Fence, tenant_key: str, rows: Sequence[TouchedRow]) -> list[Mismatch]:
+def drift(conn: psycopg.Connection[Any], fence: Fence, tenant_key: str, keyed: Sequence[Batch]) -> list[Mismatch]:
     """Locks every touched row by key in the frozen order and compares it with its before image.
 
     A row may be as it was and yet another tenant's: when its parent went over. A trigger would still write it.
     """
     found: list[Mismatch] = []
-    for batch in batches(rows):
-        table = fence.tables[batch[0].table]
-        present = read_rows(conn, table, batch, Predicates(fence, tenant_key).member(table, "t"), lock=True)
-        if _as_expected(present, [row.before for row in batch]):
+    for batch in keyed:
+        table = fence.tables[batch.table]
+        member = Predicates(fence, tenant_key).member(table, "t")
+        if rows_equal(conn, table, batch.keys, batch.before, member, lock=True):
             continue
-        existing = _by_place(present)
-        for n, row in enumerate(batch):
-            member, *cells = existing.get(n, (None,))
-            found.extend(_compare_before(table, row, tuple(cells) if n in existing else None, member is True))
+        existing = _by_place(read_rows(conn, table, batch.keys, member, lock=True))
+        for n, row in enumerate(batch.rows):
+            held, *cells = existing.get(n, (None,))
+            found.extend(_compare_before(table, row, tuple(cells) if n in existing else None, held is True))
     return found
 
 
@@ -171,7 +133,7 @@ def _compare_before(table: FencedTable, row: TouchedRow, cells: tuple[Any, ...] 
 def divergence(
     conn: psycopg.Connection[Any],
     fence: Fence,
-    rows: Sequence[TouchedRow],
+    keyed: Sequence[Batch],
     generated: Sequence[TouchedRow],
     counters: Mapping[str, tuple[int, int, int]],
     trace: Trace,
@@ -179,21 +141,23 @@ def divergence(
 ) -> list[Mismatch]:
     """Compares every touched row with its after image, who wrote it, and looks for rows nobody confirmed."""
     found: list[Mismatch] = []
+    touched: Counter[str] = Counter()
     survivors: Counter[str] = Counter()
-    for batch in batches(rows):
-        table = fence.tables[batch[0].table]
+    for batch in keyed:
+        table = fence.tables[batch.table]
         proof: sql.Composable = sql.SQL(trace.ours)
         if table.waits:  # its parent may have come later than itself: now it must be the tenant's
             proof = sql.SQL("({}) AND ({})").format(proof, Predicates(fence, tenant_key).inside(table, "t"))
-        present = read_rows(conn, table, batch, proof, lock=False)
-        survivors[table.table.name] += sum(bool(row[1]) for row in present)
-        plain = set().union(*{row.kinds for row in batch}) <= {"value"}
-        if plain and _as_expected(present, [row.after for row in batch]):
+        touched[batch.table] += len(batch.rows)
+        images = _images_after(table, batch, trace)
+        if images is not None and rows_equal(conn, table, batch.keys, images, proof, lock=False):
+            survivors[batch.table] += len(images) - images.count(None)
             continue
+        present = read_rows(conn, table, batch.keys, proof, lock=False)
+        survivors[batch.table] += sum(bool(row[1]) for row in present)
         existing = _by_place(present)
-        for n, row in enumerate(batch):
+        for n, row in enumerate(batch.rows):
             found.extend(_compare_after(table, row, existing.get(n), trace))
-    touched = Counter(map(_table_of, rows))
     by_table: dict[str, list[TouchedRow]] = {}
     for row in generated:
         by_table.setdefault(row.table, []).append(row)
@@ -204,8 +168,26 @@ def divergence(
         if not table.table.key:
             found.extend(_added_outside(conn, fence, tenant_key, table, trace))
             continue
-        found.extend(_unconfirmed(conn, table, survivors[name], by_table.get(name, []), trace, rows))
+        found.extend(_unconfirmed(conn, table, survivors[name], by_table.get(name, []), trace, keyed))
     return found
+
+
+def _images_after(table: FencedTable, batch: Batch, trace: Trace) -> Sequence[Image] | None:
+    """The after images with this transaction's time where they have the rehearsal's; None where a cell is compared by
+    another kind than these two.
+    """
+    if not batch.kinds <= {"value", "clock"}:
+        return None
+    if "clock" not in batch.kinds:
+        return batch.after
+    clocks = [trace.clocks.get(column.type, "") for column in table.table.columns]
+    return [
+        image and tuple(
+            clock if kind == "clock" else cell
+            for cell, kind, clock in zip(image, row.kinds, clocks, strict=True)
+        )
+        for image, row in zip(batch.after, batch.rows, strict=True)
+    ]  # fmt: skip
 
 
 def _added_outside(
@@ -266,7 +248,7 @@ def _unconfirmed(
     survivors: int,
     generated: Sequence[TouchedRow],
     trace: Trace,
-    rows: Sequence[TouchedRow],
+    keyed: Sequence[Batch],
 ) -> list[Mismatch]:
     """Rows of this transaction that are not among the touched keys: only trigger-made ones may be, as a multiset."""
     cells = sql.SQL(", ").join(cell_text("t", c.name, c.type) for c in table.table.columns)
@@ -278,7 +260,7 @@ def _unconfirmed(
             return []
         return [Mismatch(table=name, key=(), column=None, how="rows that were not confirmed would change")]
     names = [c.name for c in table.table.columns]
-    known = {row.key for row in rows if row.table == name}
+    known = {key for batch in keyed if batch.table == name for key in batch.keys}
     positions = [names.index(column) for column in table.table.key]
     extra = [found for found in written if tuple(found[p] for p in positions) not in known]
     timed = {place for row in generated for place, kind in enumerate(row.kinds) if kind == "clock"}

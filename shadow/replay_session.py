@@ -13,7 +13,7 @@ from psycopg import sql
 from shadow.counters import COUNTED
 from shadow.fence import Fence
 from shadow.predicate import Predicates
-from shadow.replay_rows import read_rows
+from shadow.rows_by_key import rows_equal
 from shadow.session import connect
 
 #: Seconds after which production itself ends a session that does nothing: one named after its proposal, and one that
@@ -45,7 +45,7 @@ def open_ahead(
         predicates = Predicates(fence, tenant_key)
         for table in (fence.tables[name] for name in tables):
             if table.table.key:
-                read_rows(conn, table, [], predicates.member(table, "t"), lock=False)
+                rows_equal(conn, table, [], [], predicates.member(table, "t"), lock=False)
         conn.execute(COUNTED)
     except BaseException:
         conn.close()

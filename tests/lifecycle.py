@@ -124,15 +124,15 @@ class Lifecycle:
         """Columns the kept statements assign."""
         return frozenset(pair for step in self.steps for pair in step.gated.set_columns)
 
-    def net(self, *, rehearsal: bool = False) -> Diff:
-        """The whole net diff."""
+    def net(self, *, rehearsal: bool = False, page_size: int = 1_000_000) -> Diff:
+        """The net diff, with that many rows."""
         return net_diff(
             self.shadow.owner,
             table_images(self.shadow),
             clocks=step_clocks(self.shadow, None, rehearsal=rehearsal),
             set_columns=self.sets,
             rehearsal=rehearsal,
-            page_size=1_000_000,
+            page_size=page_size,
         )
 
     def step(self, number: int) -> Diff:
@@ -149,7 +149,7 @@ class Lifecycle:
     def freeze(self) -> tuple[Frozen, Diff]:
         """The rehearsal and what a proposal would freeze of it."""
         forget_drawn(self.shadow)
-        stepped = self.net()
+        stepped = self.net(page_size=0)
         rehearsed = rehearse(self.shadow, self.steps)
         diff = self.net(rehearsal=True)
         if stepped.tables_root != diff.tables_root:

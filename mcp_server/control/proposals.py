@@ -9,7 +9,7 @@ import psycopg
 import rfc8785
 from sqlalchemy import Connection, Engine, RowMapping, Select, insert, literal, select, update
 
-from differ.model import FrozenRow
+from differ.model import CellKind, FrozenRow
 from mcp_server.control.connections import transaction
 from mcp_server.control.dry_runs import DryRunTable, lock_dry_run, move_dry_run, reopen
 from mcp_server.control.records import Escalation, Proposal, Statement
@@ -73,12 +73,13 @@ class ProposalTable(DryRunTable):
     def proposal_rows(self, proposal_id: str) -> Iterator[FrozenRow]:
         """Every frozen row in the order it was given, read page by page."""
         rows = PROPOSAL_ROWS.c
+        patterns: dict[tuple[CellKind, ...], tuple[CellKind, ...]] = {}
         after = 0
         while True:
             query = select(PROPOSAL_ROWS).where(rows.proposal_id == proposal_id, rows.ordinal > after)
             with transaction(self._engine) as connection:
                 page = connection.execute(query.order_by(rows.ordinal).limit(_PAGE)).mappings().all()
-            yield from map(_frozen_row, page)
+            yield from (_frozen_row(row, patterns) for row in page)
             if len(page) < _PAGE:
                 return
             after = page[-1]["ordinal"]
@@ -179,11 +180,14 @@ def _copy_rows(connection: Connection, proposal_id: str, rows: Iterable[FrozenRo
             copy.write_row((proposal_id, ordinal, row.table, list(row.key), *images, list(row.kinds)))
 
 
-def _frozen_row(row: RowMapping) -> FrozenRow:
+def _frozen_row(row: RowMapping, patterns: dict[tuple[CellKind, ...], tuple[CellKind, ...]]) -> FrozenRow:
+    """`patterns`: the kinds that rows share, kept once each."""
     before, after = (None if image is None else tuple(image) for image in (row["before"], row["after"]))
+    kinds = tuple(row["kinds"])
     return FrozenRow(
-        table=row["table_name"], key=tuple(row["key"]), before=before, after=after, kinds=tuple(row["kinds"])
-    )
+        table=row["table_name"], key=tuple(row["key"]), before=before, after=after,
+        kinds=patterns.setdefault(kinds, kinds),
+    )  # fmt: skip
 
 
 def _record(row: RowMapping) -> Proposal:

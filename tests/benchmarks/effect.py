@@ -119,7 +119,7 @@ def replay_rows(server: EmbeddedServer, rows: int) -> list[Result]:
                 name_session(session, frozen.proposal_id)
             replay(session, fence, frozen, ReplayLimits(), production_of.fingerprint)
 
-    for turn in range(10 if rows < 1000 else 6):
+    for turn in range(20):
         life = Lifecycle(settings=settings, sandbox_server=server, tenant="1")
         life.run(statement)
         frozen, _ = life.freeze()
