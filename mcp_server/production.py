@@ -3,7 +3,9 @@
 The fence is rebuilt when the catalog's fingerprint changes; nothing here can write.
 """
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,10 +23,13 @@ from shadow.owners import owners
 from shadow.predicate import base
 from shadow.probe import Wall, probe_fence, probe_reader, probe_receipts, require
 from shadow.session import connect
+from shadow.snapshot import look
 from shadow.tenant_key import key_text
 
 #: Those of the keys that somebody may see.
 Seen = Callable[[Sequence[str]], frozenset[str]]
+#: Connections kept for short reads, beside those that somebody reads with.
+_KEPT = 4
 #: Tenants read at once where not every one of them may be shown.
 _PAGE = 200
 
@@ -48,9 +53,10 @@ class Production:
         self._probed = probed
         self._lock = threading.Lock()
         self._fence: Fence | None = None
+        self._looked = -math.inf
         self._keeping = threading.Lock()
         self._spare: list[psycopg.Connection[tuple[object, ...]]] = []
-        self._kept: psycopg.Connection[tuple[object, ...]] | None = None
+        self._kept: list[psycopg.Connection[tuple[object, ...]]] = []
 
     def reader(self) -> psycopg.Connection[tuple[object, ...]]:
         """A fresh reader connection; SandboxUnavailable's sentences say when there is none to be had."""
@@ -78,9 +84,13 @@ class Production:
         return conn
 
     def spare(self, wanted: int) -> None:
-        """Keeps that many connections open for `open_reader`. Raises SandboxUnavailable."""
+        """Keeps that many connections open for `open_reader`, which have looked at the catalog as a snapshot does.
+
+        Raises SandboxUnavailable.
+        """
         while len(self._spare) < wanted:
             conn = self.reader()
+            look(conn, self.settings.search_path)
             with self._keeping:
                 self._spare.append(conn)
 
@@ -90,9 +100,12 @@ class Production:
 
         Raises SandboxUnavailable as `reader` does. Whoever changes settings or opens a transaction takes `reader`.
         """
+        conn = None
         with self._keeping:
-            conn, self._kept = self._kept, None
-        if conn is None or not _answers(conn):
+            while self._kept and conn is None:
+                conn = self._kept.pop()
+                conn = conn if _answers(conn) else None
+        if conn is None:
             conn = self.reader()
             conn.prepare_threshold = 2  # the schema version is asked with every call, in our own words
         try:
@@ -101,17 +114,18 @@ class Production:
             conn.close()
             raise
         with self._keeping:
-            spare, self._kept = self._kept, conn
-        if spare is not None:
-            spare.close()
+            keep = len(self._kept) < _KEPT
+            if keep:
+                self._kept.append(conn)
+        if not keep:
+            conn.close()
 
     def close(self) -> None:
         """Closes the kept connections; a later read opens one again."""
         with self._keeping:
-            kept, self._kept, self._spare = [self._kept, *self._spare], None, []
+            kept, self._kept, self._spare = [*self._kept, *self._spare], [], []
         for conn in kept:
-            if conn is not None:
-                conn.close()
+            conn.close()
 
     def fingerprint(self) -> str:
         """The present schema version."""
@@ -121,8 +135,20 @@ class Production:
     def fence(self) -> Fence:
         """The fence of production's present schema version. Raises ConfigurationInvalid when the rules do not fit,
         WallMissing when a probe of a schema version that is new to this process found that production is not safe.
+
+        Those who ask at once share one look, which must have begun after each of them asked.
         """
-        with self._lock, self.reading() as conn:
+        asked = time.monotonic()
+        with self._lock:
+            if self._fence is not None and self._looked > asked:
+                return self._fence
+            looked = time.monotonic()
+            fence = self._present()
+            self._looked = looked
+            return fence
+
+    def _present(self) -> Fence:
+        with self.reading() as conn:
             fingerprint = read_fingerprint(conn, self.settings.search_path)
             if self._fence is None or self._fence.catalog.fingerprint != fingerprint:
                 fence = self._built(conn)

@@ -4,6 +4,7 @@ Used by the desk only. A shadow made by another replica is attached to as long a
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from shadow.sandbox import Sandbox
 from shadow.session import connect
 from shadow.shadow import Shadow, gone
 from shadow.snapshot import Snapshot
+from shadow.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +34,10 @@ Progress = Callable[[str, float], None]
 _SCHEMA_S = 5.0
 #: The pool is filled when nobody has started a dry run for so long, or after so much patience (seconds).
 _GAP_S, _PATIENCE_S = 0.2, 2.0
-#: Readers of production kept open where there is a pool: one for a snapshot, one for the first rows.
-_READERS = 2
+#: Seconds that one waits for those who load rows before them.
+_LOAD_PATIENCE_S = 1.0
+#: Readers of production kept open beside one for each ready shadow's snapshot: for the first rows.
+_READERS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,7 @@ class Shadows:
         self.bin_dir = bin_dir
         self._settings = settings
         self._lock = threading.Lock()
+        self._turns = Turns(max(2, os.cpu_count() or 2), _LOAD_PATIENCE_S)
         self._starting = threading.BoundedSemaphore(settings.max_starting)
         self._open: dict[str, Shadow] = {}
         self._passwords: dict[str, str] = {}
@@ -102,6 +107,7 @@ class Shadows:
         self._ready = Ready()
         self._started = 0.0
         self._apart = False
+        self._probing = threading.Lock()
         self._probed: set[str] = set()
         self._looked: tuple[str, float] | None = None
 
@@ -160,15 +166,16 @@ class Shadows:
         return shadow, mirror
 
     def _probe(self, shadow: Shadow, password: str, mirror: str) -> None:
-        """Tries the walls around the first shadow of a mirror in this process. Raises WallMissing."""
-        if mirror in self._probed:
-            return
-        try:
-            require(probe_role(shadow, self._sandbox.closed_urls(shadow.id, password, mirror)), "the sandbox")
-        except BaseException:
-            let_go(shadow)
-            raise
-        self._probed.add(mirror)
+        """Tries the walls around the first shadow of a mirror in this process; others wait. Raises WallMissing."""
+        with self._probing:
+            if mirror in self._probed:
+                return
+            try:
+                require(probe_role(shadow, self._sandbox.closed_urls(shadow.id, password, mirror)), "the sandbox")
+            except BaseException:
+                let_go(shadow)
+                raise
+            self._probed.add(mirror)
 
     def _prepared(self, shadow_id: str, password: str, fence: Fence, tenant_key: str) -> Shadow:
         shadow = self._connect(shadow_id, password, fence, tenant_key, self._ready.take(shadow_id))
@@ -193,6 +200,7 @@ class Shadows:
             connected=connected,
             search_path=self._production.settings.search_path,
             max_bytes=self._settings.max_bytes,
+            turns=self._turns,
         )
 
     def keep(self, dry_run_id: str, shadow: Shadow) -> None:
@@ -333,10 +341,12 @@ class Shadows:
             except BaseException:
                 owner.close()
                 raise
-            self._ready.add(shadow_id, Connected(owner=owner, role=role))
+            connected = Connected(owner=owner, role=role)
+            self._probe(self._connect(shadow_id, password, fence, "", connected), password, mirror)
+            self._ready.add(shadow_id, connected)
 
         if self._settings.pool:
-            self._production.spare(_READERS)
+            self._production.spare(_READERS + self._settings.pool)
             self._ready.keep_only(self._sandbox.ready(mirror))
         self._sandbox.fill(mirror, self._settings.pool, prepare)
 

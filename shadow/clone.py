@@ -21,7 +21,7 @@ _BLOCK = 256 * 1024
 _AHEAD = 8
 #: From this many expected rows on, indexes are built after the load instead of row by row.
 _BULK_ROWS = 20_000
-_ANALYZE_ROWS = 2_000
+_ANALYZE_ROWS = 10_000
 
 
 def clone_table(

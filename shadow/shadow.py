@@ -20,6 +20,7 @@ from shadow.predicate import base, view_statements
 from shadow.preparing import Connected, prepare_surface
 from shadow.session import connect
 from shadow.snapshot import OpenReader, Snapshot
+from shadow.turns import Turns
 from shadow.watch import own, watch
 
 _RIGHTS = {READ: "SELECT", WRITE: "INSERT, UPDATE", DELETE: "DELETE"}
@@ -41,6 +42,7 @@ class Shadow:
         snapshot: Snapshot | None = None,
         search_path: Sequence[str],
         max_bytes: int,
+        turns: Turns,
     ) -> None:
         self.id = shadow_id
         self.fence = fence
@@ -63,6 +65,7 @@ class Shadow:
         self.timeout_ms: int | None = None
         self._open_reader = open_reader
         self._max_bytes = max_bytes
+        self._turns = turns
         self._prepared = connected is not None
         if connected is None:
             try:
@@ -162,7 +165,7 @@ class Shadow:
         missing = sorted(name for name in raised if name not in self._levels)
         if not raised:
             return []
-        with self.owner.transaction():
+        with self._turns.turn(), self.owner.transaction():
             rows = self._load(missing)
             for name, level in sorted(raised.items()):
                 self._grant(self.fence.tables[name], self._levels.get(name, 0), level)

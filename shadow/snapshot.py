@@ -34,6 +34,12 @@ _TAKE = (
 )
 
 
+def look(conn: psycopg.Connection[Any], schemas: Sequence[str] = ()) -> dict[str, int]:
+    """Where the tables' files are, by oid. Asked ahead of need, it fills the caches of a new connection."""
+    [(found,)] = conn.execute(sql.SQL(_FILENODES).format(list(schemas))).fetchall()
+    return dict(json.loads(found))
+
+
 class Snapshot:
     """A snapshot of production, held by this process or by another; `reader()` connects to exactly it."""
 
@@ -88,8 +94,7 @@ class Snapshot:
             raise _gone("the snapshot was held for its longest time")
         conn = self._open_reader("shadowdesk clone")
         try:
-            [(now,)] = conn.execute(sql.SQL(_FILENODES).format(self._schemas)).fetchall()
-            if not self._same_files(json.loads(now)):
+            if not self._same_files(look(conn, self._schemas)):
                 raise _gone("a table of production was rewritten or truncated since")
             conn.execute("SET row_security = off")
             conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")

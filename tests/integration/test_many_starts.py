@@ -1,18 +1,28 @@
 """Many dry runs started at once: all of them stand, or are told that there is no room; nothing is left over."""
 
+import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import psycopg
 import pytest
 
+import mcp_server.production as production_module
+import mcp_server.shadows as shadows_module
 from mcp_server.assembly import Assembly, open_desk
+from mcp_server.production import Production
 from mcp_server.settings import Settings, load_settings
+from shadow.catalog import read_fingerprint
 from shadow.embedded import EmbeddedServer, open_sandbox
 from shadow.errors import QuotaExceeded
+from shadow.fence import FenceRules
+from shadow.probe import Wall, probe_role
+from shadow.shadow import Shadow
 from tests.control import execute
 from tests.integration.test_assembly import APP, REP, settings_for
+from tests.lifecycle import installed
 from tests.postgres import MakeDatabase
 
 STARTS = 24
@@ -149,3 +159,55 @@ def test_replicas_take_each_others_ready_shadows_and_keep_no_connection_to_them(
             made = maker.desk.start_dry_run(REP, "1", "on one whose connections were lost", "test")
             assert maker.control.dry_run(made.id).shadow_id == first
             assert maker.desk.run(REP, made.id, "UPDATE notes SET body = 'seen'", "as asked").row_count == 5
+
+
+def test_what_the_pool_prepared_is_not_made_again_when_dry_runs_start(
+    tmp_path: Path, production_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def trying(shadow: Shadow, closed_urls: Iterable[str]) -> list[Wall]:
+        tried.append(shadow.id)
+        return probe_role(shadow, closed_urls)
+
+    monkeypatch.setattr(shadows_module, "probe_role", trying)
+    with open_sandbox(tmp_path / "servers") as servers:
+        settings = settings_with(tmp_path, production_database(APP), servers, "pool = 3")
+        with open_desk(settings, applier=False) as assembly:
+            assembly.shadows.warm()
+            assert len(tried) == 1  # the walls around the first shadow of a mirror
+            monkeypatch.setattr(Production, "reader", None)  # a new connection to production would fail
+            fence = assembly.production.fence()
+            for _ in range(3):
+                shadow, _ = assembly.shadows.start("1", fence=fence)
+                shadows_module.let_go(shadow)
+            assert len(tried) == 1
+
+
+def test_those_who_ask_for_the_schema_version_at_once_share_a_look_that_began_after_they_asked(
+    tmp_path: Path, production_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = production_database(APP)
+    production = Production(installed(url, FenceRules(root="tenants", label="name")))
+    before = production.fence()
+    looks, entered, go_on = [], threading.Event(), threading.Event()
+
+    def looking(conn: psycopg.Connection[tuple[object, ...]], schemas: tuple[str, ...]) -> str:
+        looks.append(read_fingerprint(conn, schemas))
+        entered.set()
+        go_on.wait(30)
+        return looks[-1]
+
+    monkeypatch.setattr(production_module, "read_fingerprint", looking)
+    with ThreadPoolExecutor(9) as threads:
+        first = threads.submit(production.fence)
+        assert entered.wait(30)
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute("ALTER TABLE notes ADD more int")
+        later = [threads.submit(production.fence) for _ in range(8)]
+        wait(later, timeout=0.2)
+        go_on.set()
+        assert first.result() is before
+        assert {found.result().catalog.fingerprint for found in later} == {looks[-1]} != {looks[0]}
+    assert len(looks) < 5  # the first one's, and one for those that came during it
+    production.close()
