@@ -3,22 +3,21 @@
 Called by `Shadow.ensure` on first need; triggers and key checks are off during the load (session_replication_role).
 """
 
-import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from queue import Queue
+import select
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import DiagnosticField, ExecStatus
+from psycopg.pq.abc import PGconn
 
 from shadow.errors import QuotaExceeded, StatementRefused
 from shadow.fence import SINK, Fence, FencedTable
 from shadow.predicate import Predicates, base
 
-_BLOCK = 256 * 1024
-#: Blocks read before the writer takes them: what a clone costs in memory, besides one row.
-_AHEAD = 8
+#: Bytes handed on at once, and the least of them when no more have arrived: what a clone costs in memory.
+_BLOCK, _LEAST = 128 * 1024, 16 * 1024
 #: From this many expected rows on, indexes are built after the load instead of row by row.
 _BULK_ROWS = 20_000
 _ANALYZE_ROWS = 10_000
@@ -89,63 +88,78 @@ def _pipe(
     table: FencedTable,
     max_bytes: int,
 ) -> int:
-    """Blocks of COPY data from connection to connection, read and written by a thread each; no row is parsed here."""
-    blocks: Queue[bytes | None] = Queue(_AHEAD)
-    failed = threading.Event()
-    with source.cursor() as reading, target.cursor() as writing, ThreadPoolExecutor(1, "clone") as workers:
-        with writing.copy(write) as into:
-            writer = workers.submit(_write, into, blocks, failed)
-            try:
-                with reading.copy(read) as out:
-                    for chunk in _within(_blocks(out), table, max_bytes):
-                        blocks.put(chunk)
-                        if failed.is_set():
-                            break
-            finally:
-                blocks.put(None)
-                wait([writer])
-            writer.result()
+    """COPY data from connection to connection; no row is parsed here. Both servers work while this process waits."""
+    with source.cursor() as reading, target.cursor() as writing:
+        copied = 0
+        with writing.copy(write), reading.copy(read):
+            for block in _blocks(source.pgconn):
+                copied += len(block)
+                if copied > max_bytes:
+                    raise QuotaExceeded(
+                        f"The tenant's rows of {table.table.name} are larger than a shadow may hold.",
+                        "They were not loaded and nothing was changed.",
+                        "Ask the operator to raise sandbox.max_shadow_mb.",
+                    )
+                _send(target.pgconn, block)
         return max(writing.rowcount, 0)
 
 
-def _write(into: psycopg.Copy, blocks: "Queue[bytes | None]", failed: threading.Event) -> None:
-    """Writes blocks until None; after a failure it only takes them, so that the reader never waits for it."""
-    try:
-        while (chunk := blocks.get()) is not None:
-            into.write(chunk)
-    except BaseException:
-        failed.set()
-        while blocks.get() is not None:
-            pass
-        raise
-
-
-def _within(chunks: Iterable[bytes], table: FencedTable, max_bytes: int) -> Iterator[bytes]:
-    copied = 0
-    for chunk in chunks:
-        copied += len(chunk)
-        if copied > max_bytes:
-            raise QuotaExceeded(
-                f"The tenant's rows of {table.table.name} are larger than a shadow may hold.",
-                "They were not loaded and nothing was changed.",
-                "Ask the operator to raise sandbox.max_shadow_mb.",
-            )
-        yield chunk
-
-
-def _blocks(out: psycopg.Copy) -> Iterator[bytes]:
-    """libpq hands out one row a time; bigger blocks make fewer calls on the other side."""
-    gathered: list[bytes] = []
+def _blocks(source: PGconn) -> Iterator[bytes]:
+    """The rows of a COPY that `source` has begun, in blocks: libpq hands out one at a time, and asking for each through
+    a cursor costs more than Postgres takes to write it (Postgres docs 32.10.2, Functions for Receiving COPY Data).
+    """
+    gathered: list[memoryview] = []
     size = 0
-    for piece in out:
-        data = bytes(piece)
-        gathered.append(data)
-        size += len(data)
-        if size >= _BLOCK:
+    while (found := source.get_copy_data(1))[0] >= 0:
+        gathered += found[1:] if found[0] else ()
+        size += found[0]
+        if size >= (_BLOCK if found[0] else _LEAST):
             yield b"".join(gathered)
             gathered, size = [], 0
+        if not found[0]:
+            _arrived(source)
     if gathered:
         yield b"".join(gathered)
+    _ended(source)
+
+
+def _ended(source: PGconn) -> None:
+    """Raises what stopped the COPY, if it did not come to its end; either way the connection is free again."""
+    error: psycopg.Error | None = None
+    while True:
+        while source.is_busy():
+            _arrived(source)
+        result = source.get_result()
+        if result is None:
+            break
+        if result.status != ExecStatus.COMMAND_OK:
+            state = (result.error_field(DiagnosticField.SQLSTATE) or b"XX000").decode()
+            error = psycopg.errors.lookup(state)(result.error_message.decode(errors="replace"))
+    if error is not None:
+        raise error
+
+
+def _send(target: PGconn, block: bytes) -> None:
+    """Hands a block to the kernel; meanwhile production's next rows arrive in its buffers."""
+    while target.put_copy_data(block) == 0:
+        _writable(target)
+    while target.flush() == 1:
+        _writable(target)
+
+
+def _arrived(conn: PGconn) -> None:
+    poll = select.poll()
+    poll.register(conn.socket, select.POLLIN)
+    poll.poll()
+    conn.consume_input()
+
+
+def _writable(conn: PGconn) -> None:
+    """Waits until the server takes more; what it has to say meanwhile is read, or neither side would go on."""
+    poll = select.poll()
+    poll.register(conn.socket, select.POLLIN | select.POLLOUT)
+    if any(event & select.POLLIN for _, event in poll.poll()):
+        conn.consume_input()
 
 
 def _advance_sequences(source: psycopg.Connection[Any], target: psycopg.Connection[Any], table: FencedTable) -> None:

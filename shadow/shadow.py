@@ -183,7 +183,8 @@ class Shadow:
             return {}
         if self.snapshot is None:
             raise gone()
-        self.owner.execute("SET LOCAL session_replication_role = replica")
+        # A check that talks for each row would fill the way back while nobody listens: neither side would go on.
+        self.owner.execute("SET LOCAL session_replication_role = replica; SET LOCAL client_min_messages = error")
         with self.snapshot.reader() as source:
             rows = {}
             for number, name in enumerate(copied):
@@ -191,7 +192,7 @@ class Shadow:
                     self.progress(f"Cloning {name}", number / len(copied))
                 table = self.fence.tables[name]
                 rows[name] = clone_table(source, self.owner, self.fence, self.tenant_key, table, self._max_bytes)
-        self.owner.execute("SET LOCAL session_replication_role = origin")
+        self.owner.execute("SET LOCAL session_replication_role = origin; SET LOCAL client_min_messages = DEFAULT")
         return rows
 
     def _grant(self, table: FencedTable, old: int, new: int) -> None:
