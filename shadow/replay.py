@@ -6,6 +6,7 @@ the confirmed rows and holds a receipt, or the transaction is rolled back.
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -174,12 +175,15 @@ def _replay_in(
         raise _stale(changed)
     _run(conn, frozen, schema)
     trace = read_trace(conn, schema, fence.catalog.clock_types)
-    if definitions() != frozen.fingerprint:
+    with ThreadPoolExecutor(1, "definitions") as worker:
+        present = worker.submit(definitions)
+        written = difference(trace.counters, counted)
+        mismatches = _counter_mismatches(written, frozen.counters) or divergence(
+            conn, fence, keyed, generated, written, trace, frozen.tenant_key
+        )
+    if present.result() != frozen.fingerprint:
         raise _redefined()
-    written = difference(trace.counters, counted)
-    if written != dict(frozen.counters):
-        raise _diverged(_counter_mismatches(written, frozen.counters))
-    if mismatches := divergence(conn, fence, keyed, generated, written, trace, frozen.tenant_key):
+    if mismatches:
         raise _diverged(mismatches)
     drop_fence_schema(conn, schema)
     return changed

@@ -4,7 +4,7 @@ Called by `replay_rows.py`, which compares, and by whoever else looks rows up by
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
@@ -22,6 +22,8 @@ Image: TypeAlias = tuple[str | None, ...] | None
 _CELL, _ROW, _NULL = "\x1f", "\x1e", "\x1d"
 #: Bytes of a row that may be part of the one text: with 20,000 of them (a batch) it stays below Postgres' 1 GB.
 _LARGE = 40_000
+#: Cells given to one function; a table has up to 1,600.
+_ARGUMENTS = 90
 #: Rows from which the expected answer is made while production makes its own.
 _MANY = 500
 
@@ -43,11 +45,9 @@ def rows_equal(
     query = sql.SQL(
         "SELECT count(*), count(*) FILTER (WHERE held), coalesce(sum(nulls), 0), sha256(convert_to("
         "coalesce(string_agg(CASE WHEN octet_length(line) <= {large} THEN line END, {row}), ''), 'UTF8'))"
-        " FROM (SELECT held, num_nulls(VARIADIC cells) AS nulls, array_to_string(cells, {cell}, {null}) AS line"
-        " FROM (SELECT ({condition}) AS held, ARRAY[{cells}]::text[] AS cells FROM {joined} ORDER BY k.ord {lock}) AS a"
-        " OFFSET 0) AS b"
+        " FROM (SELECT ({condition}) AS held, {nulls} AS nulls, {line} AS line FROM {joined} ORDER BY k.ord {lock}) r"
     ).format(
-        large=_LARGE, cell=_CELL, row=_ROW, null=_NULL, condition=condition, cells=_cells(table.table),
+        large=_LARGE, row=_ROW, condition=condition, nulls=_nulls(table.table), line=_line(table.table),
         joined=joined_by_key(table.table, base(table), keys), lock=_lock(lock),
     )  # fmt: skip
     width = len(table.table.columns)
@@ -77,6 +77,29 @@ def _expected(images: Sequence[Image], width: int) -> tuple[int, int, int, bytes
     count = len(rows)
     plain = (text.count(_ROW), text.count(_CELL), text.count(_NULL)) == (max(0, count - 1), count * (width - 1), nulls)
     return (count, count, nulls, hashlib.sha256(text.encode()).digest()) if plain else None
+
+
+def _line(table: Table) -> sql.Composed:
+    """A row's cells as one text."""
+    cells = [
+        sql.SQL("coalesce({}, {})").format(cell_text("t", column.name, column.type), _NULL) for column in table.columns
+    ]
+    parts = [sql.SQL("concat_ws({}, {})").format(_CELL, sql.SQL(", ").join(some)) for some in _groups(cells)]
+    return sql.SQL("concat_ws({}, {})").format(_CELL, sql.SQL(", ").join(parts)) if len(parts) > 1 else parts[0]
+
+
+def _nulls(table: Table) -> sql.Composed:
+    """How many of a row's cells are NULL."""
+    cells = [sql.Identifier("t", column.name) for column in table.columns]
+    return sql.SQL(" + ").join(
+        sql.SQL("num_nulls({})").format(sql.SQL(", ").join(some)) for some in _groups(cells)
+    )  # fmt: skip
+
+
+def _groups(cells: Sequence[sql.Composable]) -> Iterator[Sequence[sql.Composable]]:
+    """As many as a function takes: 100 arguments."""
+    for start in range(0, len(cells), _ARGUMENTS):
+        yield cells[start : start + _ARGUMENTS]
 
 
 def read_rows(

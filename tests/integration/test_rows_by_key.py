@@ -15,7 +15,7 @@ from shadow.embedded import EmbeddedServer
 from shadow.fence import FencedTable, FenceRules
 from shadow.rows_by_key import Image, read_rows, rows_equal
 from tests.lifecycle import installed
-from tests.postgres import _databases
+from tests.postgres import MakeDatabase, _databases
 
 APP = """
 CREATE TABLE tenants(id int PRIMARY KEY, name text);
@@ -135,3 +135,19 @@ def test_rows_are_locked_whether_equal_or_not(notes: Notes, rows: int) -> None:
         notes.conn.rollback()
         notes.put([])
         notes.conn.commit()
+
+
+def test_a_table_of_more_columns_than_a_function_takes(production_database: MakeDatabase) -> None:
+    columns = ", ".join(f"c{n} text" for n in range(210))
+    url = production_database(
+        "CREATE TABLE tenants(id int PRIMARY KEY, name text);"
+        f"CREATE TABLE notes(id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants(id), {columns});"
+        "INSERT INTO tenants VALUES (1, 'Acme'); INSERT INTO notes(id, tenant_id, c7, c209) VALUES (1, 1, 'a', 'b');"
+    )
+    notes = Notes(url)
+    image = ["1", "1", *[None] * 210]
+    image[9], image[211] = "a", "b"
+    assert notes.equal([("1",)], [tuple(image)])
+    image[211] = None
+    assert not notes.equal([("1",)], [tuple(image)])
+    notes.conn.close()
