@@ -3,7 +3,7 @@
 Called by `Shadow.ensure` on first need; triggers and key checks are off during the load (session_replication_role).
 """
 
-import select
+import selectors
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,18 +148,21 @@ def _send(target: PGconn, block: bytes) -> None:
 
 
 def _arrived(conn: PGconn) -> None:
-    poll = select.poll()
-    poll.register(conn.socket, select.POLLIN)
-    poll.poll()
+    """Waits for more of the server's and takes it."""
+    _wait(conn, selectors.EVENT_READ)
     conn.consume_input()
 
 
 def _writable(conn: PGconn) -> None:
     """Waits until the server takes more; what it has to say meanwhile is read, or neither side would go on."""
-    poll = select.poll()
-    poll.register(conn.socket, select.POLLIN | select.POLLOUT)
-    if any(event & select.POLLIN for _, event in poll.poll()):
+    if _wait(conn, selectors.EVENT_READ | selectors.EVENT_WRITE) & selectors.EVENT_READ:
         conn.consume_input()
+
+
+def _wait(conn: PGconn, events: int) -> int:
+    with selectors.DefaultSelector() as selector:
+        selector.register(conn.socket, events)
+        return sum(found for _, found in selector.select())  # nothing where a signal came between
 
 
 def _advance_sequences(source: psycopg.Connection[Any], target: psycopg.Connection[Any], table: FencedTable) -> None:
