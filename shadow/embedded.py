@@ -8,14 +8,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from shadow.embedded_state import OWNER, PORT
+from shadow.embedded_state import OWNER, POINTER, PORT
 from shadow.errors import SandboxUnavailable
 
 #: Seconds in which a closed sandbox has surely deleted itself.
@@ -127,12 +127,21 @@ def open_control(directory: Path, *, binaries: Path | None = None) -> EmbeddedSe
 
 @contextmanager
 def throw_away_folder(prefix: str) -> Iterator[Path]:
-    """A temporary folder for sandboxes; a closed one deletes itself in its own time, and both may do so at once."""
+    """A temporary folder for servers; a closed sandbox deletes itself in its own time, and both may do so at once.
+
+    Nothing of them stays: a cluster may be elsewhere, where its user may be, and only the folder knows where.
+    """
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         yield folder
     finally:
         until = time.monotonic() + _DELETED_IN_S
+        # os.walk passes over what is deleted under its feet
+        while (elsewhere := [Path(at) for at, _, names in os.walk(folder) if POINTER in names]) and (
+            time.monotonic() < until
+        ):
+            _remove_dead(elsewhere)
+            time.sleep(0.05)
         while folder.exists():
             try:
                 shutil.rmtree(folder)
@@ -140,6 +149,14 @@ def throw_away_folder(prefix: str) -> Iterator[Path]:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.05)
+
+
+def _remove_dead(states: list[Path]) -> None:
+    from shadow.embedded_start import remove_dead
+
+    for state in states:
+        with suppress(FileNotFoundError):  # its supervisor was faster
+            remove_dead(state)
 
 
 def _open(directory: Path, life: str, binaries: Path | None) -> EmbeddedServer:

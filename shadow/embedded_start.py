@@ -250,14 +250,15 @@ def _sweep(state: Path) -> None:
             if other.name.startswith(GONE_PREFIX):
                 remove_tree(other)
             elif marked(other) == "sandbox" and other.stat().st_mode & 0o077 in {0, 0o010}:
-                _sweep_one(other)
+                remove_dead(other)
         except FileNotFoundError:
             continue  # another process was faster
         except (OSError, NotStarted) as error:
             _log.warning("could not remove the crashed sandbox %s: %s", other, error)
 
 
-def _sweep_one(other: Path) -> None:
+def remove_dead(other: Path) -> None:
+    """Removes a server's state and its cluster, wherever that is, unless a user or its supervisor lives."""
     with ExitStack() as held:
         for name in (START_LOCK, USERS_LOCK, SUPERVISOR_LOCK):
             handle = os.open(other / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)

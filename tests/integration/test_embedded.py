@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from shadow.embedded import EmbeddedServer, open_control, open_sandbox
+from shadow.embedded import EmbeddedServer, open_control, open_sandbox, throw_away_folder
 from shadow.embedded_state import cluster_of
 from shadow.sandbox import Sandbox, SandboxLimits
 from tests.processes import IS_ROOT, Hold, alive, end, one, running, spawn, supervisor_of, until, write_row
@@ -150,3 +150,14 @@ def test_a_mirror_is_copied_by_files_only_where_nothing_is_synced(
         sandbox.take("mirror_made")
         assert (one(server.owner_url, asked) != before) is by_files
         sandbox.close()
+
+
+def test_nothing_of_the_servers_in_a_throw_away_folder_stays_wherever_their_clusters_are() -> None:
+    with throw_away_folder("shadowdesk-test-") as folder:
+        with open_sandbox(folder / "s") as sandbox, open_control(folder / "deep" / "c") as control:
+            clusters = [cluster_of(server.directory) for server in (sandbox, control)]
+            assert all((cluster / "data").is_dir() for cluster in clusters)
+        if IS_ROOT:  # a server may not run as root: its user could not enter the folder
+            assert not any(cluster.is_relative_to(folder) for cluster in clusters)
+    assert not folder.exists() and not any(cluster.exists() for cluster in clusters)
+    assert not running(sandbox.postmaster) and not running(control.postmaster)
