@@ -90,7 +90,11 @@ class Production:
         """
         while len(self._spare) < wanted:
             conn = self.reader()
-            look(conn, self.settings.search_path)
+            try:
+                look(conn, self.settings.search_path)
+            except BaseException:
+                conn.close()
+                raise
             with self._keeping:
                 self._spare.append(conn)
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median, quantiles
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from differ.net import step_diff
@@ -65,17 +66,22 @@ def branches(server: EmbeddedServer, clients: tuple[int, ...] = (1, 16, 128)) ->
     """Create p50 and create + first write + diff p50 and p95, with that many clients at once."""
     results = []
     with throw_away_folder("shadowdesk-bench-") as folder, open_sandbox(folder / "production") as app:
-        with psycopg.connect(app.owner_url, autocommit=True) as conn:
-            conn.execute("CREATE DATABASE bench_branch")
-        url = make_conninfo(app.owner_url, dbname="bench_branch")
-        with psycopg.connect(url) as conn:
-            conn.execute(TPCC)
-        rules = FenceRules(root="warehouse", key="w_id", label="w_name", tenant_column="w_id")
-        production = Production(installed(url, rules))
+        production = warehouses(app, "bench_branch")
         for count in clients:
             creates, wholes = _measured(server, production, count)
             results += _results(count, creates, wholes)
     return results
+
+
+def warehouses(server: EmbeddedServer, name: str) -> Production:
+    """The sample in a database of that name."""
+    with psycopg.connect(server.owner_url, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    url = make_conninfo(server.owner_url, dbname=name)
+    with psycopg.connect(url) as conn:
+        conn.execute(TPCC)
+    rules = FenceRules(root="warehouse", key="w_id", label="w_name", tenant_column="w_id")
+    return Production(installed(url, rules))
 
 
 def _results(count: int, creates: list[float], wholes: list[float]) -> list[Result]:

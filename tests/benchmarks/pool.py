@@ -12,16 +12,13 @@ from statistics import median, quantiles
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from mcp_server.production import Production
 from mcp_server.shadows import Shadows, ShadowSettings
 from shadow.embedded import EmbeddedServer
-from shadow.fence import FenceRules
 from shadow.sandbox import Sandbox, SandboxLimits
-from tests.benchmarks.branch import PUBLISHED, TPCC
+from tests.benchmarks.branch import PUBLISHED, warehouses
 from tests.benchmarks.result import Result
-from tests.lifecycle import installed
 
 _READY = 16
 #: What a checkpoint-free copy through the log and a copy of files are called (Postgres docs, CREATE DATABASE).
@@ -30,13 +27,7 @@ _STRATEGIES = ("WAL_LOG", "FILE_COPY")
 
 def pool(server: EmbeddedServer, clients: tuple[int, ...] = (1, 16, 128)) -> list[Result]:
     """Starts p50 and p95 with `_READY` shadows ready, refill, memory and disk of one, and both ways of copying."""
-    with psycopg.connect(server.owner_url, autocommit=True) as conn:
-        conn.execute("CREATE DATABASE bench_pool")
-    url = make_conninfo(server.owner_url, dbname="bench_pool")
-    with psycopg.connect(url) as conn:
-        conn.execute(TPCC)
-    rules = FenceRules(root="warehouse", key="w_id", label="w_name", tenant_column="w_id")
-    production = Production(installed(url, rules))
+    production = warehouses(server, "bench_pool")
     results = []
     for count in clients:
         with _shadows(server, production) as shadows:
