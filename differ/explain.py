@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import psycopg
-from deepdiff import DeepDiff
 from psycopg import sql
 
 from differ.compose import block_of_type
@@ -86,6 +85,8 @@ def explain(
 
     `aligned` matches the items of lists up to MAX_ALIGNED long, so that one removed item is one path.
     """
+    from deepdiff import DeepDiff  # most processes show no such cell and would only wait for this import
+
     found = DeepDiff(
         before,
         after,

@@ -87,7 +87,7 @@ def _require_image(client: docker.DockerClient) -> None:
 
 
 def _make_image(client: docker.DockerClient) -> None:
-    with tempfile.TemporaryDirectory(prefix="shadowdesk-image-") as folder:
+    with tempfile.TemporaryDirectory(prefix="shadowdesk-image-", dir="/var/tmp") as folder:  # its devices need a disk
         subprocess.run(
             ["debootstrap", "--variant=minbase", "--include=postgresql,python3-pip,ca-certificates", _SUITE, folder, _mirror()],
             check=True, capture_output=True,

@@ -3,6 +3,7 @@
 The owner's URL is used here only; afterwards the server connects as shadowdesk_control and shadowdesk_audit.
 """
 
+from importlib.resources import files
 from typing import Any
 
 import psycopg
@@ -39,13 +40,26 @@ def migrate(owner_url: str, control_password: str, audit_password: str) -> None:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             connection.exec_driver_sql("CREATE SCHEMA IF NOT EXISTS control")
             connection.exec_driver_sql("REVOKE ALL ON SCHEMA control FROM PUBLIC")
-            _upgrade(connection)
+            if _version(connection) != newest():
+                _upgrade(connection)
     except (psycopg.Error, exc.DBAPIError) as error:
         raise _not_migrated(error.orig if isinstance(error, exc.DBAPIError) else error) from error
 
 
+def _version(connection: Connection) -> str | None:
+    if connection.exec_driver_sql("SELECT to_regclass('control.version')").scalar() is None:
+        return None
+    return connection.exec_driver_sql("SELECT version_num FROM control.version").scalar()
+
+
+def newest() -> str:
+    """The last migration's number; their files are named after it."""
+    folder = files("mcp_server.control").joinpath("migrations", "versions")
+    return max(file.name[:4] for file in folder.iterdir() if file.name.endswith(".py"))
+
+
 def _upgrade(connection: Connection) -> None:
-    # Most processes find everything up to date elsewhere and would only wait for this import.
+    # Nearly every start finds everything up to date and would only wait for this import.
     from alembic import command
     from alembic.config import Config
 

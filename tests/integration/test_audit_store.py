@@ -21,6 +21,7 @@ from audit.verify import verify_export, verify_store
 from mcp_server.control.connections import audit_pool, audit_session
 from mcp_server.trail import SealedTrail
 from tests.control import Urls, event, execute
+from tests.processes import until
 
 
 @pytest.fixture
@@ -228,7 +229,7 @@ def test_arguments_without_a_form_are_refused_and_nothing_is_written(store: Audi
 def test_a_lost_connection_is_replaced_before_it_is_used(trail: AuditStore, urls: Urls) -> None:
     execute(
         urls.owner,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
         " WHERE application_name = 'shadowdesk audit' AND datname = current_database()",
     )
     assert trail.append(event("after")) == 7
@@ -260,6 +261,7 @@ def test_a_call_is_closed_as_lost_only_when_its_process_is_gone(
     closing = Closing(store, grace=timedelta(0))
     assert closing.close_lost() == []  # it may still run
     presence.close()
+    until(lambda: store.is_gone(presence.name))
     assert Closing(store, grace=timedelta(days=1)).close_lost() == []  # it may only have lost its session
     with ThreadPoolExecutor(4) as threads:
         closed = list(threads.map(lambda _: Closing(store, grace=timedelta(0)).close_lost(), range(8)))
@@ -281,13 +283,13 @@ def test_a_process_whose_session_was_lost_takes_its_presence_again(
     half_dead.close()
     execute(
         urls.owner,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shadowdesk presence'"
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'shadowdesk presence'"
         " AND datname = current_database()",
     )
     presence.renew()
     assert not store.is_gone(presence.name)
     presence.close()
-    assert store.is_gone(presence.name)
+    until(lambda: store.is_gone(presence.name))  # the server ends a session after its client did
 
 
 def test_an_outcome_that_could_not_be_written_is_written_later(

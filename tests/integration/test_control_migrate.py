@@ -5,11 +5,13 @@ from multiprocessing import get_context
 
 import psycopg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import MetaData
 
 from mcp_server.control.connections import control_engine
-from mcp_server.control.migrate import AUDIT_ROLE, CONTROL_ROLE, migrate
+from mcp_server.control.migrate import AUDIT_ROLE, CONTROL_ROLE, migrate, newest
 from mcp_server.control.tables import METADATA
 from mcp_server.errors import ConfigurationInvalid
 from tests.control import AUDIT_PASSWORD, CONTROL_PASSWORD, as_role, execute, migrated
@@ -24,6 +26,13 @@ def test_migrating_again_keeps_what_is_there(database: MakeDatabase) -> None:
     assert migrated(urls.owner) == urls
     assert execute(urls.control, "SELECT person FROM control.page_sessions") == [("rep",)]
     assert execute(urls.owner, "SELECT version_num FROM control.version") == [("0003",)]
+
+
+def test_the_last_file_is_the_version_that_alembic_would_migrate_to() -> None:
+    config = Config()
+    config.set_main_option("script_location", "mcp_server.control:migrations")
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_heads() == [newest()]
 
 
 def test_servers_that_start_at_once_migrate_one_after_the_other(database: MakeDatabase) -> None:

@@ -336,7 +336,7 @@ def test_a_driver_error_becomes_ours_without_its_values(store: ControlStore, url
 def test_a_lost_connection_is_replaced_before_it_is_used(store: ControlStore, urls: Urls) -> None:
     ended = execute(
         urls.owner,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
         " WHERE application_name = 'shadowdesk control' AND datname = current_database()",
     )
     assert ended

@@ -129,7 +129,8 @@ def test_a_shadow_that_goes_away_meanwhile_is_said_to_be_gone(fix: Fix) -> None:
     fix.life.query("SELECT id FROM contracts WHERE id = 2")
     with psycopg.connect(fix.life.sandbox_server.owner_url, autocommit=True) as conn:
         conn.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (fix.life.shadow.surface,)
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = %s",
+            (fix.life.shadow.surface,),
         )
     with pytest.raises(ShadowExpired):
         fix.life.query("SELECT id FROM contracts WHERE id = 4")

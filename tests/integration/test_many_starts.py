@@ -157,7 +157,7 @@ def test_replicas_take_each_others_ready_shadows_and_keep_no_connection_to_them(
             [first, _] = maker.shadows._ready.ids
             execute(
                 servers.owner_url,
-                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'shadow_{first}'",
+                f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = 'shadow_{first}'",
             )
             made = maker.desk.start_dry_run(REP, "1", "on one whose connections were lost", "test")
             assert maker.control.dry_run(made.id).shadow_id == first

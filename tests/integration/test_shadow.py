@@ -6,13 +6,16 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+import shadow.sandbox as sandbox_module
 from shadow.embedded import EmbeddedServer
 from shadow.errors import QuotaExceeded, StatementFailed, StatementRefused
 from shadow.fence import FenceRules, TableRule, build_fence, certificate
 from shadow.mirror import mirror_name
 from shadow.snapshot import SnapshotGone
+from tests.control import execute
 from tests.lifecycle import Lifecycle, installed
 from tests.postgres import MakeDatabase
+from tests.processes import until
 
 APP = """
 CREATE TABLE tenants(id int PRIMARY KEY, name text NOT NULL);
@@ -188,6 +191,18 @@ def test_dropping_leaves_no_database_and_no_role(life: Lifecycle) -> None:
             {"id": f"%{life.shadow.id}%"},
         ).fetchall()
     assert found == []
+
+
+def test_what_dropped_shadows_leave_in_the_catalogs_is_cleaned_away(
+    life: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleanings = "SELECT vacuum_count FROM pg_stat_all_tables WHERE relid = 'pg_database'::regclass"
+    monkeypatch.setattr(sandbox_module, "_DROPS_PER_CLEANING", 2)
+    [(before,)] = execute(life.sandbox.admin_url, cleanings)
+    for _ in range(2):
+        shadow_id, _ = life.sandbox.take(life.mirror)
+        life.sandbox.drop(shadow_id)
+    until(lambda: execute(life.sandbox.admin_url, cleanings)[0][0] > before)
 
 
 def test_expired_shadows_are_reaped_by_anybody(life: Lifecycle) -> None:
