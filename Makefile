@@ -20,7 +20,7 @@ serve: .venv/.ready
 PRODUCTION ?= 18
 
 test: .venv/.ready
-	$(PY) -m pytest -n 2 --production $(PRODUCTION)
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --production $(PRODUCTION)
 
 lint: .venv/.ready
 	.venv/bin/ruff check .

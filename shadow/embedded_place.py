@@ -114,8 +114,9 @@ def _new_place(state: Path, life: str, user: ServerUser) -> Path:
         return state
     state.chmod(0o700)
     if life == "control":
-        cluster = root_folder(CONTROL_HOME) / sha256(os.fsencode(state)).hexdigest()[:16]
-        cluster.mkdir(mode=0o700, exist_ok=True)
+        # Named after the state directory, for people who look; never one that an earlier directory of that name left.
+        name = sha256(os.fsencode(state)).hexdigest()[:16]
+        cluster = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root_folder(CONTROL_HOME)))
     else:
         temporary = Path(tempfile.gettempdir())
         base = temporary if may_enter(temporary, user) else Path("/tmp")  # noqa: S108 - mkdtemp below

@@ -63,17 +63,17 @@ def control_template(server: EmbeddedServer) -> Iterator[str]:
         execute(server.owner_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture(scope="module")
-def template(postgres_server: EmbeddedServer) -> Iterator[str]:
-    """A migrated control database that a module's tests copy."""
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: EmbeddedServer) -> Iterator[str]:
+    """A migrated control database that tests copy."""
     with control_template(postgres_server) as name:
         yield name
 
 
 @pytest.fixture
-def urls(database: MakeDatabase, template: str) -> Urls:
+def urls(database: MakeDatabase, migrated_template: str) -> Urls:
     """A control database of the test's own."""
-    return roles_of(database(template=template))
+    return roles_of(database(template=migrated_template))
 
 
 def as_role(url: str, role: str, password: str) -> str:

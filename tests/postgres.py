@@ -6,6 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -21,9 +22,9 @@ PRODUCTIONS = ("15", "18")
 
 
 class MakeDatabase(Protocol):
-    """Makes a fresh database, runs `sql` in it and returns its owner's URL."""
+    """Makes a fresh database, runs `script` in it and returns its owner's URL."""
 
-    def __call__(self, sql: str = "", template: str | None = None) -> str: ...
+    def __call__(self, script: str = "", template: str | None = None) -> str: ...
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -104,36 +105,37 @@ def production_server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer
 @pytest.fixture
 def database(postgres_server: EmbeddedServer) -> Iterator[MakeDatabase]:
     """Factory of databases on the sandbox server, dropped at the test's end."""
-    yield from _databases(postgres_server)
+    with databases_of(postgres_server) as make:
+        yield make
 
 
 @pytest.fixture
 def production_database(production_server: EmbeddedServer) -> Iterator[MakeDatabase]:
     """Factory of databases on the production server, dropped at the test's end."""
-    yield from _databases(production_server)
-
-
-def _databases(server: EmbeddedServer) -> Iterator[MakeDatabase]:
-    made: list[str] = []
-
-    def make(sql: str = "", template: str | None = None) -> str:
-        name = f"test_{secrets.token_hex(6)}"
-        # Copied by files: nothing is synced here, and it takes a third of the time.
-        _admin(server, "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template or "template1")
-        made.append(name)
-        url = server.url(name)
-        if sql:
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(sql.encode())
-        return url
-
-    try:
+    with databases_of(production_server) as make:
         yield make
-    finally:
-        for name in made:
-            _admin(server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
 
-def _admin(server: EmbeddedServer, statement: str, *names: str) -> None:
-    with psycopg.connect(server.owner_url, autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+@contextmanager
+def databases_of(server: EmbeddedServer) -> Iterator[MakeDatabase]:
+    """A factory of databases on this server, dropped at the end."""
+    made: list[str] = []
+    with psycopg.connect(server.owner_url, autocommit=True) as admin:
+
+        def make(script: str = "", template: str | None = None) -> str:
+            name = f"test_{secrets.token_hex(6)}"
+            # Copied by files: nothing is synced here, and it takes a third of the time.
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+            admin.execute(create.format(sql.Identifier(name), sql.Identifier(template or "template1")))
+            made.append(name)
+            url = server.url(name)
+            if script:
+                with psycopg.connect(url, autocommit=True) as connection:
+                    connection.execute(script.encode())
+            return url
+
+        try:
+            yield make
+        finally:
+            for name in made:
+                admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

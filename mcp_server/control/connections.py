@@ -1,12 +1,13 @@
 """Connections to the control database as its two roles, and the one place where their errors become ours."""
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg_pool import ConnectionPool
-from sqlalchemy import Connection, Engine, create_engine, exc
+from sqlalchemy import Connection, Engine, create_engine, event, exc
 
 from mcp_server.errors import ConfirmationRefused, DeskError, WrongState
 from shadow.errors import SandboxUnavailable
@@ -17,15 +18,16 @@ _SETTINGS = "-c TimeZone=UTC -c lock_timeout=5s -c statement_timeout=60s"
 
 def control_engine(control_url: str, *, size: int = 5) -> Engine:
     """A pool of connections as shadowdesk_control; the URL goes to libpq as it is. `dispose()` closes it."""
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(control_url, options=_SETTINGS, application_name="shadowdesk control"),
         pool_size=size,
         max_overflow=2 * size,
         pool_timeout=10,
-        pool_pre_ping=True,
         hide_parameters=True,
     )
+    event.listen(engine, "checkout", _replace_lost)
+    return engine
 
 
 def audit_pool(audit_url: str, *, size: int = 4) -> ConnectionPool[psycopg.Connection[tuple[object, ...]]]:
@@ -41,7 +43,7 @@ def audit_pool(audit_url: str, *, size: int = 4) -> ConnectionPool[psycopg.Conne
         timeout=10,
         # Gives up early and starts afresh with the next call: a longer backoff would outlast the server's restart.
         reconnect_timeout=3,
-        check=ConnectionPool.check_connection,
+        check=_expect_silence,
         open=True,
     )
 
@@ -49,6 +51,25 @@ def audit_pool(audit_url: str, *, size: int = 4) -> ConnectionPool[psycopg.Conne
 def audit_session(audit_url: str) -> psycopg.Connection[tuple[object, ...]]:
     """One autocommit connection as shadowdesk_audit, for `audit.presence.Presence`. Raises psycopg.Error."""
     return psycopg.connect(audit_url, autocommit=True, options=_SETTINGS, application_name="shadowdesk presence")
+
+
+def _expect_silence(connection: psycopg.Connection[Any]) -> None:
+    """Closes the connection and raises psycopg.OperationalError where the server has said something to it while it was
+    idle: its farewell, or the end of the stream. Costs no round trip, which a question would.
+    """
+    readable = select.poll()
+    readable.register(connection.pgconn.socket, select.POLLIN)
+    if readable.poll(0):
+        connection.close()
+        raise psycopg.OperationalError("the server ended this connection while nobody used it")
+
+
+def _replace_lost(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
+    """SQLAlchemy's event `checkout`: the pool connects anew where a listener says that the connection is lost."""
+    try:
+        _expect_silence(connection)
+    except psycopg.OperationalError as error:
+        raise exc.DisconnectionError(str(error)) from error
 
 
 @contextmanager

@@ -9,20 +9,19 @@ from mcp_server.demo.business import business_sql
 from shadow.embedded import EmbeddedServer
 from shadow.fence import FenceRules
 from tests.acceptance.cli_business import CONFIGURATION, KEYS, Business
-from tests.control import migrated
+from tests.control import Urls
 from tests.lifecycle import installed
 from tests.postgres import MakeDatabase
 
 
 @pytest.fixture
-def business(database: MakeDatabase, postgres_server: EmbeddedServer, tmp_path: Path) -> Business:
+def business(database: MakeDatabase, postgres_server: EmbeddedServer, urls: Urls, tmp_path: Path) -> Business:
     """Three tenants on contracts, and everything installed."""
     owner_url = database(business_sql())
     production = installed(owner_url, FenceRules(root="tenants"))
-    control = migrated(database())
     values = {
         "reader": production.reader_url, "applier": production.applier_url, "sandbox": postgres_server.owner_url,
-        "control_owner": control.owner, "control": control.control, "audit": control.audit,
+        "control_owner": urls.owner, "control": urls.control, "audit": urls.audit,
         **{f"{person}_key": hashlib.sha256(key.encode()).hexdigest() for person, key in KEYS.items()},
     }  # fmt: skip
     escaped = {name: str(value).replace("\\", "\\\\").replace('"', '\\"') for name, value in values.items()}

@@ -4,7 +4,6 @@ A pytest plugin, named by the test modules of the pages.
 """
 
 import hashlib
-import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,21 +21,10 @@ from mcp_server.governed import Governor
 from mcp_server.pages import pages_app
 from mcp_server.permissions import Permissions
 from mcp_server.settings import load_settings
-from shadow.embedded import EmbeddedServer
 from tests.acceptance.pages_desk import MemoryDesk
 from tests.acceptance.pages_server import CONFIGURATION, KEY, PagesServer, serving
-from tests.control import AUDIT_PASSWORD, CONTROL_PASSWORD, as_role, execute, migrated
+from tests.control import AUDIT_PASSWORD, CONTROL_PASSWORD, as_role
 from tests.postgres import MakeDatabase
-
-
-@pytest.fixture(scope="session")
-def migrated_template(postgres_server: EmbeddedServer) -> Iterator[str]:
-    """Name of a migrated control database to copy: a copy takes a tenth of the time of a migration."""
-    name = f"control_template_{secrets.token_hex(6)}"
-    execute(postgres_server.owner_url, f"CREATE DATABASE {name}")
-    migrated(postgres_server.url(name))
-    yield name
-    execute(postgres_server.owner_url, f"DROP DATABASE {name}")
 
 
 @pytest.fixture

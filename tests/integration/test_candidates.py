@@ -10,25 +10,18 @@ from mcp_server.tools.candidate_words import branch, comparison
 from shadow.embedded import EmbeddedServer
 from shadow.errors import StatementFailed
 from shadow.fence import FenceRules
-from tests.control import control_template, roles_of
+from tests.control import Urls
 from tests.fixes import OTHER, REP, Fixes, fixes_on
 from tests.integration.test_revert import CLOCKED, SHOP
 from tests.postgres import MakeDatabase
 
 
-@pytest.fixture(scope="module")
-def control(postgres_server: EmbeddedServer) -> Iterator[str]:
-    with control_template(postgres_server) as name:
-        yield name
-
-
 @pytest.fixture
 def shop(
-    request: pytest.FixtureRequest, control: str, database: MakeDatabase, production_database: MakeDatabase,
+    request: pytest.FixtureRequest, urls: Urls, production_database: MakeDatabase,
     postgres_server: EmbeddedServer,
 ) -> Iterator[Fixes]:  # fmt: skip
     url = production_database(getattr(request, "param", SHOP))
-    urls = roles_of(database(template=control))
     with fixes_on(url, urls.control, postgres_server, FenceRules(root="tenants")) as made:
         yield made
 

@@ -5,7 +5,7 @@ import psycopg
 from mcp_server.doctor_rights import applier_rights, audit_rights, conditions, reader_rights
 from mcp_server.production import Production
 from shadow.fence import FenceRules, TableRule
-from tests.control import migrated
+from tests.control import Urls
 from tests.lifecycle import installed
 from tests.postgres import MakeDatabase
 
@@ -63,10 +63,9 @@ def test_a_condition_that_production_does_not_understand_is_found(database: Make
     assert (check.ok, check.detail) == (False, "notes")
 
 
-def test_neither_control_role_may_change_the_audit_trail(database: MakeDatabase) -> None:
-    control = migrated(database())
-    checks = [*audit_rights("control", control.control), *audit_rights("audit", control.audit)]
+def test_neither_control_role_may_change_the_audit_trail(urls: Urls) -> None:
+    checks = [*audit_rights("control", urls.control), *audit_rights("audit", urls.audit)]
     assert len(checks) == 6
     assert [check.name for check in checks if not check.ok] == []
-    found = [*audit_rights("owner", control.owner)]
+    found = [*audit_rights("owner", urls.owner)]
     assert not all(check.ok for check in found)

@@ -20,7 +20,7 @@ from shadow.fence import FenceRules
 from shadow.replay import Frozen
 from tests.integration.test_revert import SHOP
 from tests.lifecycle import Lifecycle, installed
-from tests.postgres import _databases
+from tests.postgres import databases_of
 
 Rows: TypeAlias = dict[tuple[str, str], tuple[str | None, ...]]
 
@@ -66,10 +66,9 @@ def statement(draw: st.DrawFn, texts: tuple[str, ...]) -> str:
 
 @pytest.fixture(scope="module")
 def shop(production_server: EmbeddedServer) -> Iterator[tuple[str, ProductionSettings]]:
-    databases = _databases(production_server)
-    url = next(databases)(DEFINITIONS)
-    yield url, installed(url, FenceRules(root="tenants", label="name"))
-    next(databases, None)
+    with databases_of(production_server) as make:
+        url = make(DEFINITIONS)
+        yield url, installed(url, FenceRules(root="tenants", label="name"))
 
 
 def rows(url: str) -> Rows:

@@ -130,6 +130,11 @@ def test_root_puts_the_cluster_elsewhere_below_closed_directories(
     if opener is open_control:
         with open_control(closed / "s") as again:
             assert one(again.owner_url, "SELECT id FROM kept") == 7
+        until(lambda: not running(again.postmaster))
+        shutil.rmtree(closed / "s")  # somebody begins anew under the same name
+        with open_control(closed / "s") as new:
+            assert one(new.owner_url, "SELECT to_regclass('kept')") is None
+        assert cluster_of(closed / "s") != cluster and cluster.is_dir()
     else:
         assert cluster.name.startswith(OUTSIDE_PREFIX)
         until(lambda: not cluster.exists() and not (closed / "s").exists())

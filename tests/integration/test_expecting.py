@@ -12,7 +12,7 @@ from shadow.embedded import EmbeddedServer
 from shadow.errors import Drifted, ReplayPostponed, WallMissing
 from shadow.fence import Fence, FenceRules
 from shadow.replay_session import AHEAD, still_running
-from tests.control import control_template, roles_of
+from tests.control import Urls
 from tests.fixes import REP, Fixes, fixes_on
 from tests.postgres import MakeDatabase
 from tests.processes import until
@@ -25,18 +25,9 @@ INSERT INTO notes SELECT g, 1 + g % 2, 'n' || g FROM generate_series(1,20) g;
 """
 
 
-@pytest.fixture(scope="module")
-def control(postgres_server: EmbeddedServer) -> Iterator[str]:
-    with control_template(postgres_server) as name:
-        yield name
-
-
 @pytest.fixture
-def fixes(
-    control: str, database: MakeDatabase, production_database: MakeDatabase, postgres_server: EmbeddedServer
-) -> Iterator[Fixes]:
-    control_url = roles_of(database(template=control)).control
-    with fixes_on(production_database(SCHEMA), control_url, postgres_server, FenceRules(root="tenants")) as made:
+def fixes(urls: Urls, production_database: MakeDatabase, postgres_server: EmbeddedServer) -> Iterator[Fixes]:
+    with fixes_on(production_database(SCHEMA), urls.control, postgres_server, FenceRules(root="tenants")) as made:
         yield made
 
 

@@ -9,7 +9,7 @@ from mcp_server.reverting import EditedSince, RevertRefused
 from shadow.embedded import EmbeddedServer
 from shadow.errors import StatementRefused
 from shadow.fence import FenceRules
-from tests.control import control_template, roles_of
+from tests.control import Urls
 from tests.fixes import OTHER, REP, WORDS, Fixes, fixes_on
 from tests.postgres import MakeDatabase
 
@@ -38,16 +38,8 @@ MINE = "account_id IN (SELECT id FROM accounts)"
 MakeFixes = Callable[..., Fixes]
 
 
-@pytest.fixture(scope="module")
-def control(postgres_server: EmbeddedServer) -> Iterator[str]:
-    with control_template(postgres_server) as name:
-        yield name
-
-
 @pytest.fixture
-def fixes(
-    control: str, database: MakeDatabase, production_database: MakeDatabase, postgres_server: EmbeddedServer
-) -> Iterator[MakeFixes]:
+def fixes(urls: Urls, production_database: MakeDatabase, postgres_server: EmbeddedServer) -> Iterator[MakeFixes]:
     """Makes a desk on a schema."""
     from contextlib import ExitStack
 
@@ -56,7 +48,7 @@ def fixes(
         def make(schema: str = SHOP, rules: FenceRules | None = None) -> Fixes:
             return stack.enter_context(
                 fixes_on(
-                    production_database(schema), roles_of(database(template=control)).control, postgres_server,
+                    production_database(schema), urls.control, postgres_server,
                     rules or FenceRules(root="tenants", label="name"),
                 )
             )  # fmt: skip

@@ -10,10 +10,10 @@ from mcp_server.errors import WrongState
 from shadow.embedded import EmbeddedServer
 from shadow.errors import StatementFailed
 from shadow.fence import FenceRules
-from tests.control import control_template, roles_of
+from tests.control import roles_of
 from tests.fixes import REP, WORDS, Fixes, fixes_on
 from tests.integration.test_revert import SHOP
-from tests.postgres import _databases
+from tests.postgres import databases_of
 
 ACCOUNTS = st.sampled_from((2, 4, 6, 8))
 CONTRACTS = st.sampled_from((1, 3, 5, 7, "(SELECT max(id) FROM contracts)"))
@@ -43,15 +43,11 @@ STEPS = (
 
 
 @pytest.fixture(scope="module")
-def shop(postgres_server: EmbeddedServer, production_server: EmbeddedServer) -> Iterator[Fixes]:
-    production, control = _databases(production_server), _databases(postgres_server)
-    with control_template(postgres_server) as template:
-        make_production, make_control = next(production), next(control)
-        control_url = roles_of(make_control(template=template)).control
-        with fixes_on(make_production(SHOP), control_url, postgres_server, FenceRules(root="tenants")) as made:
+def shop(postgres_server: EmbeddedServer, production_server: EmbeddedServer, migrated_template: str) -> Iterator[Fixes]:
+    with databases_of(production_server) as make_production, databases_of(postgres_server) as make_control:
+        urls = roles_of(make_control(template=migrated_template))
+        with fixes_on(make_production(SHOP), urls.control, postgres_server, FenceRules(root="tenants")) as made:
             yield made
-        for databases in (production, control):
-            next(databases, None)
 
 
 @st.composite

@@ -15,7 +15,7 @@ from shadow.embedded import EmbeddedServer
 from shadow.fence import FencedTable, FenceRules
 from shadow.rows_by_key import Image, read_rows, rows_equal
 from tests.lifecycle import installed
-from tests.postgres import MakeDatabase, _databases
+from tests.postgres import MakeDatabase, databases_of
 
 APP = """
 CREATE TABLE tenants(id int PRIMARY KEY, name text);
@@ -50,7 +50,7 @@ class Notes:
 
 @pytest.fixture(scope="module")
 def notes(production_server: EmbeddedServer) -> Iterator[Notes]:
-    for make in _databases(production_server):
+    with databases_of(production_server) as make:
         notes = Notes(make(APP))
         yield notes
         notes.conn.close()

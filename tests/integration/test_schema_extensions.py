@@ -10,7 +10,7 @@ from shadow.embedded import EmbeddedServer, open_sandbox
 from shadow.errors import SandboxUnavailable
 from shadow.extensions import OPERATIONAL, left_out, without
 from shadow.mirror import dump_definitions, restore_definitions
-from tests.postgres import DEBIAN_15, MakeDatabase, _databases
+from tests.postgres import DEBIAN_15, MakeDatabase, databases_of
 from tests.schemas.whole import WholeWay
 
 TABLE = (
@@ -31,7 +31,8 @@ def other_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS
 
 @pytest.fixture
 def on_15(other_server: EmbeddedServer) -> Iterator[MakeDatabase]:
-    yield from _databases(other_server)
+    with databases_of(other_server) as make:
+        yield make
 
 
 def test_a_missing_extension_is_named_with_a_way_out(on_15: MakeDatabase, postgres_server: EmbeddedServer) -> None:

@@ -16,7 +16,7 @@ from shadow.embedded import EmbeddedServer
 from shadow.errors import StatementFailed, StatementRefused
 from shadow.mirror import mirror_name
 from tests.fixes import REP
-from tests.postgres import _databases
+from tests.postgres import databases_of
 from tests.schemas.generated import PRELUDE, Edit, Made, businesses, composite
 from tests.schemas.judge import Cell
 from tests.schemas.whole import Way, made_way
@@ -27,20 +27,14 @@ EXAMPLES = int(os.environ.get("SHADOWDESK_SCHEMA_EXAMPLES", "5"))
 @contextmanager
 def way_on(control: str, production: EmbeddedServer, sandbox: EmbeddedServer, text: str) -> Iterator[Way]:
     """A production of this schema; nothing of it stays, not even its mirror."""
-    databases = _databases(production)
-    try:
-        with made_way(next(databases), control, sandbox, text) as way:
-            mirror = mirror_name(way.fence)
-            yield way
-        with psycopg.connect(sandbox.owner_url, autocommit=True) as admin:
-            for (name,) in admin.execute("SELECT id FROM shadowdesk.shadows WHERE mirror = %s", (mirror,)).fetchall():
-                admin.execute(
-                    sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(f"shadow_{name}"))
-                )
-            admin.execute("DELETE FROM shadowdesk.shadows WHERE mirror = %s", (mirror,))
-            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(mirror)))
-    finally:
-        databases.close()
+    with databases_of(production) as make, made_way(make, control, sandbox, text) as way:
+        mirror = mirror_name(way.fence)
+        yield way
+    with psycopg.connect(sandbox.owner_url, autocommit=True) as admin:
+        for (name,) in admin.execute("SELECT id FROM shadowdesk.shadows WHERE mirror = %s", (mirror,)).fetchall():
+            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(f"shadow_{name}")))
+        admin.execute("DELETE FROM shadowdesk.shadows WHERE mirror = %s", (mirror,))
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(mirror)))
 
 
 def fix(way: Way, edits: list[Edit], drawn: list[Cell]) -> None:

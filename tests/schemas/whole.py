@@ -15,9 +15,9 @@ from psycopg.conninfo import conninfo_to_dict
 from differ.model import Diff
 from shadow.embedded import EmbeddedServer
 from shadow.fence import Fence, FenceRules
-from tests.control import control_template, roles_of
+from tests.control import roles_of
 from tests.fixes import REP, Fixes, fixes_on
-from tests.postgres import MakeDatabase, _databases
+from tests.postgres import MakeDatabase, databases_of
 from tests.schemas.judge import Cell, Picture, assert_says, masked, picture, run_plainly
 
 FOLDER = Path(__file__).parent
@@ -125,12 +125,10 @@ class WholeWay(Protocol):
 
 
 @pytest.fixture(scope="session")
-def schemas_control(postgres_server: EmbeddedServer) -> Iterator[str]:
+def schemas_control(postgres_server: EmbeddedServer, migrated_template: str) -> Iterator[str]:
     """One control database for all schema tests."""
-    databases = _databases(postgres_server)
-    with control_template(postgres_server) as template:
-        yield roles_of(next(databases)(template=template)).control
-        next(databases, None)
+    with databases_of(postgres_server) as make:
+        yield roles_of(make(template=migrated_template)).control
 
 
 @contextmanager
