@@ -102,7 +102,7 @@ def beyond(diff: Diff) -> tuple[str, ...]:
     if own:
         sentences.append(f"Beyond your statements: {', '.join(own)}.")
     if sinks:
-        sentences.append(f"Side effects: {', '.join(sinks)}.")
+        sentences.append(f"Side effects: {', '.join(sinks)}; counted, their values are not compared.")
     return tuple(sentences)
 
 

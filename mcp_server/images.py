@@ -14,15 +14,15 @@ from shadow.watch import own
 def table_images(shadow: Shadow) -> tuple[TableImages, ...]:
     """Every watched table of the shadow, by name."""
     rows = shadow.owner.execute(
-        "SELECT rel, name, pristine, drawn, walls FROM shadowdesk.watched ORDER BY name"
+        "SELECT rel, name, pristine, drawn, walls, given FROM shadowdesk.watched ORDER BY name"
     ).fetchall()
     return tuple(
-        replace(_images(shadow, int(rel), name, pristine), drawn=frozenset(drawn), walls=frozenset(walls))
-        for rel, name, pristine, drawn, walls in rows
+        replace(_images(shadow, int(rel), name, pristine, given), drawn=frozenset(drawn), walls=frozenset(walls))
+        for rel, name, pristine, drawn, walls, given in rows
     )
 
 
-def _images(shadow: Shadow, oid: int, name: str, pristine: bool) -> TableImages:
+def _images(shadow: Shadow, oid: int, name: str, pristine: bool, given: Sequence[str]) -> TableImages:
     table = shadow.fence.tables[name]
     sink = table.fence_class == SINK or not table.table.key
     return TableImages(
@@ -35,13 +35,15 @@ def _images(shadow: Shadow, oid: int, name: str, pristine: bool) -> TableImages:
         columns=tuple(Column(name=c.name, type=c.type, nested=c.nested) for c in table.table.columns),
         key=table.table.key,
         sink=sink,
-        generated=drawn_columns(table) if sink or _inserted_by_triggers(shadow, oid) else frozenset(),
+        generated=drawn_columns(table).difference(given) if sink or _inserted_by_triggers(shadow, oid) else frozenset(),
     )
 
 
 def drawn_columns(table: FencedTable) -> frozenset[str]:
-    """Columns whose values Postgres draws when they are left out."""
-    return frozenset(c.name for c in table.table.columns if c.draws in ("sequence", "volatile"))
+    """Columns whose values Postgres draws when they are left out. None that refers to a row: whose it is matters."""
+    referring = {column for fk in table.references for column in fk.columns}
+    drawn = {c.name for c in table.table.columns if c.draws in ("sequence", "volatile")}
+    return frozenset(drawn - referring)
 
 
 def _inserted_by_triggers(shadow: Shadow, oid: int) -> bool:

@@ -22,7 +22,7 @@ from mcp_server.images import step_clocks, table_images
 from mcp_server.policy import Policy
 from mcp_server.recorded import statement_view
 from mcp_server.views import REVIEW_PATH, ProposalView, ReceiptView
-from shadow.drawn import forget_drawn, rehearse_again
+from shadow.drawn import forget_drawn, made_by_triggers, note_given, rehearse_again
 from shadow.errors import SandboxUnavailable
 from shadow.freshness import Looked, looked_at, stale, stale_sentence
 from shadow.rehearsal import Rehearsed, drawn, rehearse
@@ -84,13 +84,15 @@ class Proposing:
         sets = frozenset(pair for r in recorded for pair in r.gated.set_columns)
         forget_drawn(shadow)
         stepped = self._dry_runs.net(shadow, sets)
+        made = made_by_triggers(shadow, rehearsal=False)
         rehearsed = rehearse(shadow, recorded)
+        given = note_given(shadow, made)
         diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
         if stepped.tables_root != diff.tables_root:
             rehearsed = rehearse_again(shadow, recorded, rehearsed, sets)
             diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
         notes = [*shadow.notes, *rehearsed.notes]
-        if _other_rows(shadow, stepped, diff):
+        if _other_rows(shadow, stepped, diff, by_counts=given):
             notes.append(
                 "In one transaction the statements change other rows or values than they did step by step;"
                 " this diff is the one transaction's."
@@ -260,9 +262,9 @@ class Proposing:
         return find_receipt(self._dry_runs.production.settings.reader_url, proposal_id)
 
 
-def _other_rows(shadow: Shadow, stepped: Diff, rehearsed: Diff) -> bool:
+def _other_rows(shadow: Shadow, stepped: Diff, rehearsed: Diff, *, by_counts: bool) -> bool:
     """Whether the one transaction left other rows than the steps; by their counts where triggers draw values anew."""
-    if any(images.drawn or images.walls for images in table_images(shadow)):
+    if by_counts or any(images.drawn or images.walls for images in table_images(shadow)):
         counts = [[(t.table, t.inserted, t.updated, t.deleted) for t in diff.tables] for diff in (stepped, rehearsed)]
         return counts[0] != counts[1]
     return stepped.tables_root != rehearsed.tables_root

@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn
 
-from shadow.errors import QuotaExceeded, StatementRefused
+from shadow.errors import QuotaExceeded, SandboxUnavailable, StatementRefused
 from shadow.fence import SINK, Fence, FencedTable
 from shadow.predicate import Predicates, base
 
@@ -50,6 +50,8 @@ def clone_table(
         rows = _pipe(source, target, read.as_bytes(source), write.as_bytes(target), table, max_bytes)
     except psycopg.errors.InsufficientPrivilege:
         raise _not_all_rows(table) from None
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        raise _not_taken(table, error) from None
     if bulk:
         _set_indexes_ready(target, table, ready=True)
         target.execute(sql.SQL("REINDEX TABLE {}").format(base(table)))
@@ -66,6 +68,16 @@ def _not_all_rows(table: FencedTable) -> StatementRefused:
         "Nothing was loaded and nothing was kept.",
         "Ask the operator to run `shadowdesk install` again, and under row-level security to give both of its roles"
         " BYPASSRLS.",
+    )
+
+
+def _not_taken(table: FencedTable, error: psycopg.Error) -> SandboxUnavailable:
+    """The driver's text may hold a cell's value: only the kind of error is told."""
+    return SandboxUnavailable(
+        f"The shadow does not take production's rows of {table.table.name} (SQLSTATE {error.sqlstate}): a definition"
+        " there is not as on production.",
+        "Nothing was loaded and nothing was kept.",
+        "Start a new dry run; if it says the same, show this to the operator: a type, a check or a locale differs.",
     )
 
 

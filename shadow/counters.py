@@ -19,7 +19,7 @@ COUNTED = (
     " pg_stat_get_xact_tuples_updated(oid) AS updated, pg_stat_get_xact_tuples_deleted(oid) AS deleted FROM pg_class"
     " WHERE oid >= 16384 AND relkind = ANY ('{r,p,m}') OFFSET 0) counted"
     " WHERE inserted + updated + deleted > 0 OFFSET 0) named"
-    r" WHERE schema !~ '^(shadowdesk$|shadow_|pg_|information_schema$)'"
+    r" WHERE schema !~ '^(shadowdesk$|pg_|information_schema$)'"
 )
 
 

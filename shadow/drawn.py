@@ -17,6 +17,9 @@ from shadow.watch import own
 
 _WALL_TYPES = ("timestamp",)
 
+#: (table's number, column) → the values, as text, in rows that triggers made.
+Made = Mapping[tuple[int, str], frozenset[str]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Touched:
@@ -49,20 +52,64 @@ def rehearse_again(
     return second
 
 
-def _keep_first(shadow: Shadow) -> list[_Touched]:
-    """Copies of the touched rows as the first rehearsal left them."""
-    kept = []
+def made_by_triggers(shadow: Shadow, *, rehearsal: bool) -> Made:
+    """What rows that triggers made hold in columns with a drawn default, after the steps or after the rehearsal."""
+    found: dict[tuple[int, str], frozenset[str]] = {}
+    for name, oid, key in _watched(shadow):
+        fenced = shadow.fence.tables[name]
+        columns = [c.name for c in fenced.table.columns if c.draws in ("sequence", "volatile")]
+        if not columns:
+            continue
+        values = [sql.SQL("array_agg(DISTINCT {}::text)").format(sql.Identifier("b", column)) for column in columns]
+        query = sql.SQL(
+            "SELECT {} FROM (SELECT DISTINCT {} FROM {} WHERE op = 'I' AND origin LIKE 'trigger:%'"
+            " AND rehearsal = {}) t JOIN {} b ON {}"
+        ).format(sql.SQL(", ").join(values), _keys(key), own("touched", oid), rehearsal, base(fenced), _same_key(key))
+        [row] = shadow.owner.execute(query).fetchall()
+        found |= {(oid, c): frozenset(held) for c, held in zip(columns, row, strict=True) if held}
+    return found
+
+
+def note_given(shadow: Shadow, stepped: Made) -> bool:
+    """After the first rehearsal: what comes out as it did in the steps was not drawn but chosen by a trigger, and is
+    compared as a value. True when there is such a column.
+    """
+    rehearsed = made_by_triggers(shadow, rehearsal=True)
+    given: dict[int, list[str]] = {}
+    for (oid, column), values in rehearsed.items():
+        if values & stepped.get((oid, column), frozenset()):
+            given.setdefault(oid, []).append(column)
+    for oid, columns in given.items():
+        shadow.owner.execute("UPDATE shadowdesk.watched SET given = %s WHERE rel = %s", (columns, oid))
+    return bool(given)
+
+
+def _watched(shadow: Shadow) -> list[tuple[str, int, list[str]]]:
+    """Name, number and key of the watched tables whose rows can be told apart."""
     rows = shadow.owner.execute(
         "SELECT name, rel, key FROM shadowdesk.watched WHERE cardinality(key) > 0 AND pristine ORDER BY name"
     ).fetchall()
-    for name, oid, key in rows:
-        table = _Touched(name=name, oid=int(oid), key=tuple(key))
-        keys = sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(1, len(key) + 1))
-        same = sql.SQL(" AND ").join(
-            sql.SQL("b.{} = t.{}").format(sql.Identifier(c), sql.Identifier(f"k{n}")) for n, c in enumerate(key, 1)
-        )
+    return [(name, int(oid), key) for name, oid, key in rows]
+
+
+def _keys(key: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(f"k{n}") for n in range(1, len(key) + 1))
+
+
+def _same_key(key: Sequence[str]) -> sql.Composed:
+    """The row `b` of the key `t` that was noted."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("b.{} = t.{}").format(sql.Identifier(c), sql.Identifier(f"k{n}")) for n, c in enumerate(key, 1)
+    )
+
+
+def _keep_first(shadow: Shadow) -> list[_Touched]:
+    """Copies of the touched rows as the first rehearsal left them."""
+    kept = []
+    for name, oid, key in _watched(shadow):
+        table = _Touched(name=name, oid=oid, key=tuple(key))
         query = sql.SQL("SELECT b.* FROM (SELECT DISTINCT {} FROM {} WHERE rehearsal) t JOIN {} b ON {}").format(
-            keys, own("touched", table.oid), base(shadow.fence.tables[name]), same
+            _keys(key), own("touched", oid), base(shadow.fence.tables[name]), _same_key(key)
         )
         shadow.owner.execute(sql.SQL("CREATE TEMP TABLE {} AS {}").format(sql.Identifier(f"first_{oid}"), query))
         kept.append(table)
@@ -117,7 +164,9 @@ def _note(shadow: Shadow, table: _Touched, found: Mapping[str, bool], set_column
     types = {c.name: c.type for c in shadow.fence.tables[table.name].table.columns}
     walls = [column for column, wall in found.items() if wall]
     drawn = [column for column, wall in found.items() if not wall]
-    unknown = [column for column in drawn if types[column] != "uuid"]
+    referring = {column for fk in shadow.fence.tables[table.name].references for column in fk.columns}
+    # which row is meant may not be left to chance either: it could be another tenant's
+    unknown = [column for column in drawn if types[column] != "uuid" or column in referring]
     both = [column for column in drawn if (table.name, column) in set_columns]
     if unknown or both:
         raise _unforeseen(table.name, (unknown or both)[0], by_statement=not unknown)
@@ -141,4 +190,4 @@ def _unforeseen(table: str, column: str, *, by_statement: bool) -> StatementFail
 
 def forget_drawn(shadow: Shadow) -> None:
     """Before a rehearsal: nothing is known to be drawn."""
-    shadow.owner.execute("UPDATE shadowdesk.watched SET drawn = '{}', walls = '{}'")
+    shadow.owner.execute("UPDATE shadowdesk.watched SET drawn = '{}', walls = '{}', given = '{}'")

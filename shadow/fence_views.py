@@ -45,6 +45,6 @@ def make_fence_schema(
     conn.execute(sql.SQL(";\n").join(statements))  # one call to the server
 
 
-def drop_fence_schema(conn: psycopg.Connection[Any], schema: str) -> None:
-    """Takes the schema away again before COMMIT."""
-    conn.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+def drop_fence_schema(schema: str) -> sql.Composed:
+    """The statement that takes the schema away again before COMMIT."""
+    return sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema))

@@ -16,6 +16,7 @@ from shadow.errors import StatementFailed
 from shadow.run import clock_texts, execute, failed
 from shadow.shadow import Shadow
 from shadow.statement import GatedStatement, render
+from shadow.trace import FIRE_DEFERRED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ def _in_one_transaction(shadow: Shadow, statements: Sequence[Recorded]) -> Rehea
         gated = recorded.gated
         text = render(gated, dict.fromkeys(gated.reads | gated.writes, shadow.surface))
         counts.append(execute(role, text, gated.params)[0])
-    role.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    role.execute(FIRE_DEFERRED)
     counters = difference(read_counters(role), before)
     role.execute("SELECT shadowdesk.end_rehearsal()")
     return Rehearsed(

@@ -15,12 +15,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from shadow.counters import Counters, difference, read_counters
+from shadow.counters import COUNTED, Counters, counters_of, difference, read_counters
 from shadow.errors import Diverged, Drifted, OutcomeUnknown, ReplayPostponed, ShadowError
 from shadow.fence import Fence
 from shadow.fence_views import drop_fence_schema, make_fence_schema
 from shadow.freshness import Looked, stale, stale_sentence
 from shadow.rehearsal import Recorded
+from shadow.replay_others import unconfirmed
 from shadow.replay_rows import Mismatch, TouchedRow, batches, divergence, drift
 from shadow.run import execute
 from shadow.sql import block
@@ -178,15 +179,26 @@ def _replay_in(
     with ThreadPoolExecutor(1, "definitions") as worker:
         present = worker.submit(definitions)
         written = difference(trace.counters, counted)
-        mismatches = _counter_mismatches(written, frozen.counters) or divergence(
-            conn, fence, keyed, generated, written, trace, frozen.tenant_key
-        )
+        mismatches = _counter_mismatches(written, frozen.counters)
+        if not mismatches:
+            mismatches, survivors = divergence(conn, fence, keyed, trace, frozen.tenant_key)
+            mismatches += unconfirmed(conn, fence, keyed, generated, survivors, written, trace, frozen.tenant_key)
     if present.result() != frozen.fingerprint:
         raise _redefined()
     if mismatches:
         raise _diverged(mismatches)
-    drop_fence_schema(conn, schema)
+    if late := _counter_mismatches(_settled(conn, schema), trace.counters):
+        raise _diverged(late)
     return changed
+
+
+def _settled(conn: psycopg.Connection[Any], schema: str) -> Counters:
+    """The counters when nothing is left for COMMIT to do: a deferred trigger may have put off another one, and an event
+    trigger may write when our schema goes.
+    """
+    last = sql.SQL("SET CONSTRAINTS ALL IMMEDIATE; {}; SET CONSTRAINTS ALL IMMEDIATE; {}")
+    cursor = conn.execute(last.format(drop_fence_schema(schema), sql.SQL(COUNTED)))
+    return counters_of(answers(cursor)[-1])
 
 
 def _run(conn: psycopg.Connection[Any], frozen: Frozen, schema: str) -> None:

@@ -4,7 +4,7 @@ Called by `replay.py` inside the replay's transaction; no value leaves this modu
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import compress, groupby, islice
@@ -16,8 +16,8 @@ from psycopg import sql
 
 from shadow.fence import Fence, FencedTable
 from shadow.fenced import fenced_key
-from shadow.predicate import Predicates, base
-from shadow.rows_by_key import Image, cell_text, read_rows, rows_equal
+from shadow.predicate import Predicates
+from shadow.rows_by_key import Image, read_rows, rows_equal
 from shadow.trace import Trace
 
 #: Rows compared at once: one look at the table for each batch, texts of so many rows in memory.
@@ -131,24 +131,19 @@ def _compare_before(table: FencedTable, row: TouchedRow, cells: tuple[Any, ...] 
 
 
 def divergence(
-    conn: psycopg.Connection[Any],
-    fence: Fence,
-    keyed: Sequence[Batch],
-    generated: Sequence[TouchedRow],
-    counters: Mapping[str, tuple[int, int, int]],
-    trace: Trace,
-    tenant_key: str,
-) -> list[Mismatch]:
-    """Compares every touched row with its after image, who wrote it, and looks for rows nobody confirmed."""
+    conn: psycopg.Connection[Any], fence: Fence, keyed: Sequence[Batch], trace: Trace, tenant_key: str
+) -> tuple[list[Mismatch], Counter[str]]:
+    """Compares every touched row with its after image and who wrote it; also how many of them, by table, are there."""
     found: list[Mismatch] = []
-    touched: Counter[str] = Counter()
     survivors: Counter[str] = Counter()
+    triggers = any(table.table.triggers for table in fence.tables.values())
     for batch in keyed:
         table = fence.tables[batch.table]
         proof: sql.Composable = sql.SQL(trace.ours)
-        if table.waits:  # its parent may have come later than itself: now it must be the tenant's
+        # The view checked what statements wrote; its parent may have come later than itself, and what triggers wrote
+        # passed no view: now each row must be the tenant's and point at none of another's.
+        if table.waits or (triggers and (table.links or table.paths)):
             proof = sql.SQL("({}) AND ({})").format(proof, Predicates(fence, tenant_key).inside(table, "t"))
-        touched[batch.table] += len(batch.rows)
         images = _images_after(table, batch, trace)
         if images is not None and rows_equal(conn, table, batch.keys, images, proof, lock=False):
             survivors[batch.table] += len(images) - images.count(None)
@@ -158,18 +153,7 @@ def divergence(
         existing = _by_place(present)
         for n, row in enumerate(batch.rows):
             found.extend(_compare_after(table, row, existing.get(n), trace))
-    by_table: dict[str, list[TouchedRow]] = {}
-    for row in generated:
-        by_table.setdefault(row.table, []).append(row)
-    for name, table in fence.tables.items():
-        counted = sum(sum(counters.get(f"{schema}.{stored}", (0, 0, 0))) for schema, stored in table.table.stored_in)
-        if not table.owned or (counted <= touched[name] and name not in by_table):
-            continue
-        if not table.table.key:
-            found.extend(_added_outside(conn, fence, tenant_key, table, trace))
-            continue
-        found.extend(_unconfirmed(conn, table, survivors[name], by_table.get(name, []), trace, keyed))
-    return found
+    return found, survivors
 
 
 def _images_after(table: FencedTable, batch: Batch, trace: Trace) -> Sequence[Image] | None:
@@ -190,20 +174,6 @@ def _images_after(table: FencedTable, batch: Batch, trace: Trace) -> Sequence[Im
     ]  # fmt: skip
 
 
-def _added_outside(
-    conn: psycopg.Connection[Any], fence: Fence, tenant_key: str, table: FencedTable, trace: Trace
-) -> list[Mismatch]:
-    """Rows without a key are only ever added, by triggers: counters tell how many, here that all are the tenant's."""
-    member = Predicates(fence, tenant_key).member(table, "t")
-    query = sql.SQL("SELECT EXISTS (SELECT FROM {} AS t WHERE {} AND ({}) IS NOT TRUE)").format(
-        base(table), sql.SQL(trace.ours), member
-    )
-    row = conn.execute(query).fetchone()
-    if row and not row[0]:
-        return []
-    return [Mismatch(table=table.table.name, key=(), column=None, how="rows outside the tenant would be added")]
-
-
 def _compare_after(
     table: FencedTable,
     row: TouchedRow,
@@ -217,7 +187,14 @@ def _compare_after(
         return []
     found = []
     if not present[0]:
-        found.append(Mismatch(table=row.table, key=row.key, column=None, how="production would not have written it"))
+        found.append(
+            Mismatch(
+                table=row.table,
+                key=row.key,
+                column=None,
+                how="production would not have written it so",
+            )
+        )
     for column, now, then, kind in zip(table.table.columns, present[1:], row.after, row.kinds, strict=True):
         if unlike := _unlike(kind, now, then, trace.clocks.get(column.type, ""), trace.walls.get(column.type, "")):
             found.append(Mismatch(table=row.table, key=row.key, column=column.name, how=unlike))
@@ -240,44 +217,3 @@ def _between(earliest: str, text: str, latest: str) -> bool:
         return datetime.fromisoformat(earliest) <= datetime.fromisoformat(text) <= datetime.fromisoformat(latest)
     except ValueError:  # infinity, or a year that is not ours
         return False
-
-
-def _unconfirmed(
-    conn: psycopg.Connection[Any],
-    table: FencedTable,
-    survivors: int,
-    generated: Sequence[TouchedRow],
-    trace: Trace,
-    keyed: Sequence[Batch],
-) -> list[Mismatch]:
-    """Rows of this transaction that are not among the touched keys: only trigger-made ones may be, as a multiset."""
-    cells = sql.SQL(", ").join(cell_text("t", c.name, c.type) for c in table.table.columns)
-    query = sql.SQL("SELECT {} FROM {} AS t WHERE {}").format(cells, base(table), sql.SQL(trace.ours))
-    written = conn.execute(query).fetchall()
-    name = table.table.name
-    if not generated:
-        if len(written) == survivors:
-            return []
-        return [Mismatch(table=name, key=(), column=None, how="rows that were not confirmed would change")]
-    names = [c.name for c in table.table.columns]
-    known = {key for batch in keyed if batch.table == name for key in batch.keys}
-    positions = [names.index(column) for column in table.table.key]
-    extra = [found for found in written if tuple(found[p] for p in positions) not in known]
-    timed = {place for row in generated for place, kind in enumerate(row.kinds) if kind == "clock"}
-    expected = Counter(_masked(table, row.after, row.kinds, timed, trace.clocks) for row in generated if row.after)
-    drawn = tuple(kind if kind in ("generated", "wall") else "value" for kind in generated[0].kinds)
-    actual = Counter(_masked(table, found, drawn, timed, trace.clocks) for found in extra)
-    if expected == actual:
-        return []
-    return [Mismatch(table=name, key=(), column=None, how="rows made by triggers would differ")]
-
-
-def _masked(
-    table: FencedTable, cells: Sequence[Any], kinds: Sequence[str], timed: Set[int], clocks: Mapping[str, str]
-) -> tuple[Any, ...]:
-    """A row as one of a multiset: drawn cells left out, this transaction's time by its kind where rows may have it."""
-    shown: list[Any] = []
-    for place, (column, cell, kind) in enumerate(zip(table.table.columns, cells, kinds, strict=True)):
-        clock = kind == "clock" or (place in timed and cell is not None and cell == clocks.get(column.type))
-        shown.append((kind,) if kind in ("generated", "wall") else ("clock",) if clock else cell)
-    return tuple(shown)

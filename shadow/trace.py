@@ -5,12 +5,15 @@ Read by `replay.py` when the statements have run; `replay_rows.py` compares by i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
 from shadow.counters import COUNTED, Counters, counters_of
+
+#: Fires what waits for COMMIT; thrice, since a deferred trigger may put off another one. `replay.py` looks once more.
+FIRE_DEFERRED: LiteralString = "; ".join(["SET CONSTRAINTS ALL IMMEDIATE"] * 3)
 
 #: True for rows `t` this transaction (or one of its savepoints, numbered up to `last`) wrote: our snapshot shows no
 #: other row so young. The upper bound leaves out rows frozen long ago, whose number may come round again.
@@ -38,13 +41,14 @@ def read_trace(conn: psycopg.Connection[Any], schema: str, types: Mapping[str, s
     """
     times = [f"{clock}::{of}::text" for clock in ("now()", "clock_timestamp()") for of in types.values()]
     asked = sql.SQL(
-        "SET CONSTRAINTS ALL IMMEDIATE;"
+        "{fire};"
         " SAVEPOINT shadowdesk_last; COMMENT ON SCHEMA {schema} IS 'the last savepoint'; RELEASE shadowdesk_last;"
         " {counted};"
         " SELECT own::text, mod(xmin::text::bigint - own + 4294967296, 4294967296)::text{times}"
         " FROM pg_description, (SELECT mod(pg_current_xact_id()::text::numeric, 4294967296)::bigint AS own) ours"
         " WHERE objoid = {name}::regnamespace AND classoid = 'pg_namespace'::regclass"
     ).format(
+        fire=sql.SQL(FIRE_DEFERRED),
         schema=sql.Identifier(schema), name=sql.Identifier(schema).as_string(conn), counted=sql.SQL(COUNTED),
         times=sql.SQL("".join(f", {time}" for time in times)),
     )  # fmt: skip

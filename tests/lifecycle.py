@@ -20,7 +20,7 @@ from mcp_server.install import APPLIER, READER, install
 from mcp_server.production import Production, ProductionSettings
 from mcp_server.shadows import Shadows, ShadowSettings
 from mcp_server.surface import gate_surface
-from shadow.drawn import forget_drawn, rehearse_again
+from shadow.drawn import forget_drawn, made_by_triggers, note_given, rehearse_again
 from shadow.embedded import EmbeddedServer
 from shadow.fence import FenceRules
 from shadow.freshness import looked_at
@@ -150,7 +150,9 @@ class Lifecycle:
         """The rehearsal and what a proposal would freeze of it."""
         forget_drawn(self.shadow)
         stepped = self.net(page_size=0)
+        made = made_by_triggers(self.shadow, rehearsal=False)
         rehearsed = rehearse(self.shadow, self.steps)
+        note_given(self.shadow, made)
         diff = self.net(rehearsal=True)
         if stepped.tables_root != diff.tables_root:
             rehearsed = rehearse_again(self.shadow, self.steps, rehearsed, self.sets)

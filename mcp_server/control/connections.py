@@ -43,7 +43,7 @@ def audit_pool(audit_url: str, *, size: int = 4) -> ConnectionPool[psycopg.Conne
         timeout=10,
         # Gives up early and starts afresh with the next call: a longer backoff would outlast the server's restart.
         reconnect_timeout=3,
-        check=_expect_silence,
+        check=ConnectionPool.check_connection,
         open=True,
     )
 

@@ -96,7 +96,7 @@ def counted(number: int, noun: str) -> str:
 
 def _group(table: str, kind: str, rows: list[RowChange], *, sink: bool) -> GroupShown:
     columns = tuple(dict.fromkeys(cell.column for row in rows for cell in row.cells))
-    where = " (a log that only triggers write)" if sink else ""
+    where = " (a log that only triggers write: counted, its values are not compared)" if sink else ""
     return GroupShown(
         title=f"{neutralise(table, 120)}: {counted(len(rows), 'row')} {KINDS[kind]} on this page{where}",
         key_columns=neutralise(", ".join(name for name, _ in rows[0].key), 120) or "Row",

@@ -40,7 +40,9 @@ CREATE TABLE shadowdesk.watched (
   drawn_key boolean NOT NULL,
   -- columns that triggers give another value each time, as two rehearsals showed: drawn, or the wall clock
   drawn text[] NOT NULL DEFAULT '{}',
-  walls text[] NOT NULL DEFAULT '{}'
+  walls text[] NOT NULL DEFAULT '{}',
+  -- columns with a drawn default to which triggers gave a value of their own
+  given text[] NOT NULL DEFAULT '{}'
 );
 -- Keys of the rows that steps and queries (no step) looked at: the proposal tells when they changed on production since.
 CREATE TABLE shadowdesk.looked (name text NOT NULL, step smallint, key text[] NOT NULL);

@@ -95,22 +95,35 @@ SELECT p.proname AS name, p.prosrc AS source, p.provolatile::text AS volatility
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = ANY(%(schemas)s)
 
 -- name: catalog_fingerprint
--- One hash of every definition row of the app's schemas: any DDL gives some row a new xmin (system columns, Postgres docs 5.6).
+-- One hash of every definition row of the app's schemas: DDL gives some row a new xmin (system columns, Postgres docs 5.6).
+-- Relations are hashed by what defines them, since TRUNCATE, REFRESH, REINDEX, CLUSTER and storage options change their
+-- row of pg_class and nothing that a fix could see. Functions and types also of other schemas: triggers and columns use them.
 -- A sum of 64-bit hashes needs no order, which halves its cost on a thousand tables; each catalog has a seed.
 -- Numbers from 16384 on are not Postgres' own objects: what makes this a look at a few index entries.
 WITH app AS MATERIALIZED (SELECT array_agg(oid) AS oids FROM pg_namespace WHERE nspname = ANY(%(schemas)s)),
-classes AS MATERIALIZED (SELECT c.oid, c.xmin, c.relkind FROM pg_class c
-  WHERE c.oid >= 16384 AND c.relnamespace = ANY((SELECT oids FROM app)::oid[])),
-types AS MATERIALIZED (SELECT y.oid, y.xmin FROM pg_type y
-  WHERE y.oid >= 16384 AND y.typnamespace = ANY((SELECT oids FROM app)::oid[]))
+others AS MATERIALIZED (SELECT array_agg(oid) AS oids FROM pg_namespace
+  WHERE nspname <> ALL(%(schemas)s) AND nspname !~ '^(pg_|fence_|shadowdesk$|information_schema$)'),
+classes AS MATERIALIZED (SELECT c.* FROM (SELECT oid, xmin, relname, relkind, relowner, relrowsecurity, relforcerowsecurity,
+    relispartition, relpartbound, relacl, relnamespace FROM pg_class WHERE oid >= 16384) c
+  WHERE c.relnamespace = ANY((SELECT oids FROM app)::oid[])),
+types AS MATERIALIZED (SELECT y.oid, y.xmin FROM pg_type y WHERE y.oid >= 16384
+  AND (y.typnamespace = ANY((SELECT oids FROM app)::oid[])
+       OR (y.typtype IN ('e', 'd', 'r', 'm') AND y.typnamespace = ANY((SELECT oids FROM others)::oid[]))))
 SELECT md5(count(*) || ':' || sum(part)) AS fingerprint FROM (
-  SELECT hash_record_extended(ROW(oid, xmin), 1) AS part FROM classes WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'i')
+  SELECT hash_record_extended(ROW(oid, relname, relkind, relowner, relrowsecurity, relforcerowsecurity, relispartition,
+      relpartbound::text, relacl), 1) AS part FROM classes WHERE relkind IN ('r', 'p', 'm', 'S')
+  UNION ALL SELECT hash_record_extended(ROW(oid, relname), 1) FROM classes WHERE relkind = 'i'
+  UNION ALL SELECT hash_record_extended(ROW(oid, xmin), 1) FROM classes WHERE relkind = 'v'
+  UNION ALL SELECT hash_record_extended(ROW(oid, xmin), 10) FROM pg_rewrite
+    WHERE ev_class = ANY(ARRAY(SELECT oid FROM classes WHERE relkind IN ('r', 'p')))
+  UNION ALL SELECT hash_record_extended(ROW(seqrelid, seqtypid, seqincrement, seqmax, seqmin, seqcycle), 11) FROM pg_sequence
+    WHERE seqrelid = ANY(ARRAY(SELECT oid FROM classes WHERE relkind = 'S'))
   UNION ALL SELECT hash_record_extended(ROW(a.attrelid, a.attnum, a.xmin), 2) FROM pg_attribute a
     WHERE a.attrelid = ANY(ARRAY(SELECT oid FROM classes WHERE relkind IN ('r', 'p'))) AND a.attnum > 0
   UNION ALL SELECT hash_record_extended(ROW(oid, xmin), 3) FROM pg_constraint
     WHERE oid >= 16384 AND connamespace = ANY((SELECT oids FROM app)::oid[])
   UNION ALL SELECT hash_record_extended(ROW(oid, xmin), 4) FROM pg_proc
-    WHERE oid >= 16384 AND pronamespace = ANY((SELECT oids FROM app)::oid[])
+    WHERE oid >= 16384 AND pronamespace = ANY((SELECT app.oids || others.oids FROM app, others)::oid[])
   UNION ALL SELECT hash_record_extended(ROW(oid, xmin), 5) FROM pg_trigger
     WHERE tgrelid = ANY(ARRAY(SELECT oid FROM classes)) AND NOT tgisinternal
   UNION ALL SELECT hash_record_extended(ROW(oid, xmin), 6) FROM pg_attrdef WHERE adrelid = ANY(ARRAY(SELECT oid FROM classes))

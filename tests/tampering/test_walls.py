@@ -15,7 +15,6 @@ import mcp_server.shadows
 import shadow.fence_views
 import shadow.gate_writes
 import shadow.replay
-import shadow.replay_rows
 import shadow.sandbox
 import shadow.shadow
 from shadow.counters import difference
@@ -82,11 +81,14 @@ WALLS: Mapping[str, tuple[tuple[Any, str, Any], ...]] = {
         for module in (shadow.fence_views, shadow.shadow)
     ),
     "drift comparison": ((shadow.replay, "drift", _nothing),),
-    "row comparison": ((shadow.replay, "divergence", _nothing),),
+    "row comparison": (
+        (shadow.replay, "divergence", lambda *_: ([], {})),
+        (shadow.replay, "unconfirmed", _nothing),
+    ),
     "counters": ((shadow.replay, "difference", lambda *given: _Anything(difference(*given))),),
     "proof of who wrote": (
         (shadow.replay, "read_trace", lambda *given: replace(read_trace(*given), ours="true")),
-        (shadow.replay_rows, "_unconfirmed", _nothing),
+        (shadow.replay, "unconfirmed", _nothing),
     ),
     "rights of the shadow's role": (
         (shadow.sandbox.Sandbox, "_add_role", _add_superuser),

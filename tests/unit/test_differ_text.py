@@ -113,7 +113,7 @@ def test_the_first_sentence_counts_rows_by_table_and_names_what_only_cascades_di
     assert text.split("\n")[:4] == [
         "contracts: 1 row changed; line_items: 2 rows deleted (cascade); outbox: 1 row added (trigger announce).",
         "Beyond your statements: 2 rows of line_items (cascade).",
-        "Side effects: 1 row in outbox (trigger announce).",
+        "Side effects: 1 row in outbox (trigger announce); counted, their values are not compared.",
         "billing_total 120000.00 → 72000.00 (−48000.00 USD)",
     ]
 
