@@ -83,11 +83,12 @@ def fixes_on(
 ) -> Iterator[Fixes]:
     """A desk on these databases; `control_url` is the migrated database as shadowdesk_control."""
     production = Production(installed(production_url, rules, search_path=search_path))
-    sandbox = Sandbox(sandbox_server.owner_url, SandboxLimits(max_shadows=200), idle=pool)
+    sandbox = Sandbox(sandbox_server.owner_url, SandboxLimits(max_shadows=200), idle=max(pool, 2))
     shadows = Shadows(production, sandbox, sandbox_server.bin_dir, ShadowSettings(pool=pool, max_open=max_open))
     permissions = Permissions({"rep": Role(name="rep", permissions=("dry_run.*",), confirm=frozenset({"self"}))})
     try:
         with ControlStore.open(control_url) as control:
+            earlier = {dry_run.id for dry_run in control.list_dry_runs(limit=10_000)}
             desk = Desk(
                 settings=DryRunSettings(), production=production, shadows=shadows, control=control,
                 permissions=permissions, policy=Policy((), permissions),
@@ -97,6 +98,7 @@ def fixes_on(
             finally:
                 desk.close()
                 for dry_run in control.list_dry_runs(limit=10_000):  # other tests share this sandbox and its limit
-                    shadows.drop(dry_run.id, dry_run.shadow_id)
+                    if dry_run.id not in earlier:
+                        shadows.drop(dry_run.id, dry_run.shadow_id)
     finally:
         shadows.close()

@@ -81,7 +81,7 @@ class Lifecycle:
 
     def __post_init__(self) -> None:
         self.production = Production(self.settings)
-        self.sandbox = Sandbox(self.sandbox_server.owner_url, SandboxLimits())
+        self.sandbox = Sandbox(self.sandbox_server.owner_url, SandboxLimits(), idle=2)
         self.shadows = Shadows(
             self.production,
             self.sandbox,

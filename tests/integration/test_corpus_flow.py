@@ -32,9 +32,11 @@ def life(production_database: MakeDatabase, postgres_server: EmbeddedServer) -> 
     lifecycle.close()
 
 
-@pytest.mark.parametrize("entry", [e for e in BENIGN if e.surface == "shadow"], ids=lambda e: e.id)
-def test_a_benign_query_is_answered(life: Lifecycle, entry: Entry) -> None:
-    assert life.query(entry.statements[0], entry.params).rows is not None
+def test_a_benign_query_is_answered(life: Lifecycle) -> None:
+    queries = [entry for entry in BENIGN if entry.surface == "shadow"]
+    assert queries
+    for entry in queries:
+        assert life.query(entry.statements[0], entry.params).rows is not None, entry.id
 
 
 @pytest.mark.parametrize("entry", [e for e in BENIGN if e.surface == "flow"], ids=lambda e: e.id)
