@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from differ.model import Diff, FrozenRow
+from differ.kinds import ClockRule
+from differ.model import Column, Diff, FrozenRow
 from differ.text import neutralise
 from mcp_server.control.records import DryRun, Proposal
 from mcp_server.dry_runs import DryRuns, Progress
@@ -168,15 +169,19 @@ class Inverse:
         """What rows still need; tables that no statement may name are left out."""
         now = Now(shadow)
         self.aims.update({p: c for p, c in now.touched().items() if p not in self.aims and c is not None})
-        present, clocks = now.rows(self.aims), now.clocks()
+        present, rule = now.rows(self.aims), ClockRule(clocks=now.clocks(), set_columns=self._set_columns())
         found = []
         for place, wanted in self.aims.items():
             table = shadow.fence.tables[place[0]]
             times = self.times.get(place, frozenset())
-            op = needed(table, place[1], present.get(place), wanted, times, clocks) if table.writable else None
+            op = needed(table, place[1], present.get(place), wanted, times, rule) if table.writable else None
             if op is not None:
                 found.append(op)
         return found
+
+    def _set_columns(self) -> frozenset[tuple[str, str]]:
+        """(table, column) of what the proposal's own statements set: today's date there may be theirs."""
+        return frozenset((table, column) for table, column in self.proposal.frozen.get("set_columns", ()))
 
     def run(self, *, anyway: bool) -> None:
         """Writes the inverse round by round until every row is as it should be, or nothing more can be done.
@@ -251,7 +256,7 @@ def aim(row: PutBack, now: Cells | None) -> Cells | None:
 
 def needed(
     table: FencedTable, key: tuple[str, ...], now: Cells | None, wanted: Cells | None, times: frozenset[str],
-    clocks: Mapping[str, frozenset[str]],
+    rule: ClockRule,
 ) -> Op | None:  # fmt: skip
     """What a row needs to end as wanted; None when it is so. Cells that triggers take from the clock are left."""
     if wanted is None:
@@ -266,7 +271,7 @@ def needed(
         for name, type_name in columns.items()
         if now[name] != wanted[name]
         and name not in times
-        and not (ticking and now[name] in clocks.get(type_name, frozenset()))
+        and not (ticking and now[name] in rule.texts(table.table.name, Column(name=name, type=type_name)))
     )
     if not differing:
         return None

@@ -258,3 +258,21 @@ def test_only_a_revert_gives_ids_that_postgres_always_draws(fixes: MakeFixes) ->
     made.confirm(reverted.dry_run.id)
     made.reverted(second)
     assert made.production("SELECT id FROM lines WHERE id IN (1, 3) ORDER BY id") == [(1,), (3,)]
+
+
+TENANTS = "CREATE TABLE tenants(id int PRIMARY KEY, name text); INSERT INTO tenants VALUES (1, 'Acme'), (2, 'Globex');"
+
+
+def test_a_date_that_the_fix_set_to_today_is_put_back_on_the_same_day(fixes: MakeFixes) -> None:
+    made = fixes(
+        TENANTS
+        + "CREATE TABLE docs(id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, due date, seen date);"
+        "INSERT INTO docs VALUES (1, 1, '2024-01-01', NULL), (2, 1, '2024-01-01', NULL);"
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.seen := CURRENT_DATE; RETURN NEW; END$$;"
+        "CREATE TRIGGER f BEFORE UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION f();"
+    )
+    proposal_id = made.applied(["UPDATE docs SET due = CURRENT_DATE WHERE id = 1", "DELETE FROM docs WHERE id = 2"])
+    assert made.reverted(proposal_id).not_put_back == (
+        "docs.seen holds the time of the change and cannot be put back (1 row).",
+    )
+    assert made.production("SELECT id, due::text FROM docs ORDER BY 1") == [(1, "2024-01-01"), (2, "2024-01-01")]
