@@ -158,9 +158,10 @@ class Inverse:
         present = now.rows((row.table, row.key) for row in rows)
         later: list[LaterEdit] = []
         for row in rows:
-            place = row.table, row.key
-            later += edited(fence, row, present.get(place), clock)
-            self.aims[place] = aim(row, present.get(place))
+            now_there = present.get((row.table, row.key))
+            place = row.table, row.key if now_there is None else now.key(row.table, now_there)
+            later += edited(fence, row, now_there, clock)
+            self.aims[place] = aim(row, now_there)
             self.times[place] = row.clocks if fence.tables[row.table].table.triggers else frozenset()
         deletes = [op for op in self._missing(shadow) if op.kind == "delete"]
         return [*later, *now.referring(deletes, set(self.aims))]
