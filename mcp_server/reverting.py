@@ -19,7 +19,7 @@ from mcp_server.errors import EXPLAINED, NotFound, WrongState
 from mcp_server.governed import Facts, diff_summary
 from mcp_server.identity import Caller
 from mcp_server.recorded import REVERT
-from mcp_server.reverting_order import Batch, Cells, Op, RevertRefused, order
+from mcp_server.reverting_order import MAX_BATCHES, Batch, Cells, Op, RevertRefused, order
 from mcp_server.reverting_rows import LaterEdit, Now, Place, PutBack, drawn_keys, edited, put_backs
 from mcp_server.reverting_sql import settable, statements
 from mcp_server.views import DryRunView
@@ -195,8 +195,11 @@ class Inverse:
             ops = self._on_shadow(self._missing)
             if not ops or (number > 1 and _same(ops, before)):
                 break
-            for batch in self._on_shadow(partial(_ordered, ops=ops, lazy=number == 0)):
-                self._write(batch, anyway=anyway)
+            try:
+                self._write_all(self._on_shadow(partial(_ordered, ops=ops, lazy=number == 0)), anyway=anyway)
+            except StatementFailed as error:
+                if number > 0 or not error.taken:  # else an update that was left out may free the value
+                    raise
             before = ops
         if self.steps == 0:
             raise WrongState(
@@ -204,6 +207,29 @@ class Inverse:
                 "No dry run was kept.",
                 "There is nothing to put back.",
             )
+
+    def _write_all(self, batches: Sequence[Batch], *, anyway: bool) -> None:
+        """The batches in their order; one that meets a value still taken is put off, in halves, as long as that helps.
+
+        No order is known beforehand where uniqueness is of a part of the rows, of an expression, or an exclusion.
+        """
+        left, tries = list(batches), 0
+        while left:
+            put_off: list[Batch] = []
+            refusal: StatementFailed | None = None
+            for batch in left:
+                try:
+                    self._write(batch, anyway=anyway)
+                except StatementFailed as error:
+                    tries += 1
+                    # what comes later may wait for what was put off
+                    if not (error.taken or put_off) or tries > MAX_BATCHES:
+                        raise
+                    put_off += _halves(batch)
+                    refusal = refusal or error
+            if refusal and len(put_off) == len(left) and all(len(batch.rows) == 1 for batch in left):
+                raise refusal
+            left = put_off
 
     def _write(self, batch: Batch, *, anyway: bool) -> None:
         """One batch as recorded steps; rows that already are as the batch wants them are left out."""
@@ -299,6 +325,12 @@ def _open(shadow: Shadow, batch: Batch) -> Batch:
         if not done and not (batch.kind == "update" and now is not None and _holds(now, cells)):
             rows.append((key, cells))
     return replace(batch, rows=tuple(rows))
+
+
+def _halves(batch: Batch) -> list[Batch]:
+    """The batch in two, which may fare differently; one of a single row as it is."""
+    middle = len(batch.rows) // 2
+    return [replace(batch, rows=rows) for rows in (batch.rows[:middle], batch.rows[middle:]) if rows]
 
 
 def _holds(now: Cells, cells: Cells) -> bool:

@@ -318,38 +318,3 @@ def test_a_key_written_otherwise_is_put_back(fixes: MakeFixes, type_name: str) -
     assert made.rows() == before
     made.reverted(made.desk.list_dry_runs(REP)[0].id)
     assert made.rows() == fixed
-
-
-#: What refers to what, and a fix whose inverse no order of single statements holds for without the keys' own actions.
-CIRCLES = {
-    "a referenced value that cascades": (
-        "CREATE TABLE p(id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, code text NOT NULL UNIQUE);"
-        "CREATE TABLE c(id int PRIMARY KEY, code text NOT NULL REFERENCES p(code) ON UPDATE CASCADE, n int);"
-        "CREATE TABLE d(code text NOT NULL REFERENCES p(code) ON UPDATE CASCADE, n int, PRIMARY KEY (code, n));"
-        "INSERT INTO p VALUES (1, 1, 'A'), (2, 2, 'B'), (3, 1, 'C'); INSERT INTO c VALUES (1, 'A', 1), (2, 'B', 1), (3, 'C', 1);"
-        "INSERT INTO d VALUES ('A', 1), ('A', 2), ('B', 1);",
-        [
-            "UPDATE p SET code = 'A2' WHERE id = 1", "UPDATE c SET n = 2 WHERE id = 1",
-            "UPDATE c SET code = 'A2' WHERE id = 3", "INSERT INTO c(id, code, n) VALUES (4, 'A2', 1)",
-            "DELETE FROM d WHERE n = 2",
-        ],
-    ),
-    "deleted rows over a deferred key": (
-        "CREATE TABLE teams(id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, lead int NOT NULL);"
-        "CREATE TABLE people(id int PRIMARY KEY, team int NOT NULL REFERENCES teams ON DELETE CASCADE);"
-        "ALTER TABLE teams ADD FOREIGN KEY (lead) REFERENCES people DEFERRABLE INITIALLY DEFERRED;"
-        "BEGIN; INSERT INTO teams VALUES (1, 1, 1), (2, 1, 2); INSERT INTO people VALUES (1, 1), (2, 2); COMMIT;",
-        ["DELETE FROM teams WHERE id = 2"],
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CIRCLES)
-def test_rows_that_refer_to_each_other_are_put_back(fixes: MakeFixes, name: str) -> None:
-    definitions, statements = CIRCLES[name]
-    made = fixes(TENANTS + definitions)
-    before = made.rows()
-    proposal_id = made.applied(statements)
-    assert made.rows() != before
-    assert made.reverted(proposal_id).not_put_back == ()
-    assert made.rows() == before
