@@ -203,16 +203,19 @@ class Production:
         table, key = base(fence.tables[fence.root]), key_text(fence.key)
         label = sql.SQL("{}::text").format(sql.Identifier(fence.label)) if fence.label else key
         pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        query = sql.SQL(
-            "SELECT {key}, {label} FROM {table} WHERE {key} = %(text)s OR {label} ILIKE %(pattern)s"
-            " ORDER BY ({key} = %(text)s) DESC, {order}, {key} LIMIT %(limit)s OFFSET %(offset)s"
-        ).format(key=key, label=label, table=table, order=sql.Identifier(fence.label or fence.key[0]))
         found: list[TenantHit] = []
         offset, page = 0, limit if seen is None else max(limit, _PAGE)
-        given = {"text": text, "pattern": pattern, "limit": page}
+        # literals and no parameters, as everywhere beside names: a per cent sign in a name is nothing but itself
+        query = sql.SQL(
+            "SELECT {key}, {label} FROM {table} WHERE {key} = {text} OR {label} ILIKE {pattern}"
+            " ORDER BY ({key} = {text}) DESC, {order}, {key} LIMIT {limit} OFFSET "
+        ).format(
+            key=key, label=label, table=table, order=sql.Identifier(fence.label or fence.key[0]), text=text,
+            pattern=pattern, limit=page,
+        )  # fmt: skip
         with self.reading() as conn:
             while len(found) < limit:
-                rows = conn.execute(query, {**given, "offset": offset}).fetchall()
+                rows = conn.execute(query + sql.Literal(offset)).fetchall()
                 hits = [TenantHit(key=str(key), label=str(label)) for key, label in rows]
                 allowed = frozenset(hit.key for hit in hits) if seen is None else seen([hit.key for hit in hits])
                 found += [hit for hit in hits if hit.key in allowed]
@@ -259,14 +262,14 @@ class Production:
         """The one tenant that the rows with this value lead to; None when there is none, or more than one."""
         table = fence.tables[table_name]
         query = sql.SQL(
-            "SELECT DISTINCT o.owner FROM {} AS t CROSS JOIN LATERAL ({}) AS o WHERE {} = %s::{} LIMIT 2"
+            "SELECT DISTINCT o.owner FROM {} AS t CROSS JOIN LATERAL ({}) AS o WHERE {} = {}::{} LIMIT 2"
         ).format(
-            base(table), owners(fence, table, "t"), sql.Identifier("t", column),
+            base(table), owners(fence, table, "t"), sql.Identifier("t", column), value,
             sql.SQL(table.table.column(column).type),
         )  # fmt: skip
         with self.reading() as conn:
             try:
-                rows = conn.execute(query, (value,)).fetchall()
+                rows = conn.execute(query).fetchall()
             except psycopg.errors.DataError:
                 return None
         return str(rows[0][0]) if len(rows) == 1 else None

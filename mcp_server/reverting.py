@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from differ.model import Diff, FrozenRow
+from differ.kinds import ClockRule
+from differ.model import Column, Diff, FrozenRow
 from differ.text import neutralise
 from mcp_server.control.records import DryRun, Proposal
 from mcp_server.dry_runs import DryRuns, Progress
@@ -18,7 +19,7 @@ from mcp_server.errors import EXPLAINED, NotFound, WrongState
 from mcp_server.governed import Facts, diff_summary
 from mcp_server.identity import Caller
 from mcp_server.recorded import REVERT
-from mcp_server.reverting_order import Batch, Cells, Op, RevertRefused, order
+from mcp_server.reverting_order import MAX_BATCHES, Batch, Cells, Op, RevertRefused, order
 from mcp_server.reverting_rows import LaterEdit, Now, Place, PutBack, drawn_keys, edited, put_backs
 from mcp_server.reverting_sql import settable, statements
 from mcp_server.views import DryRunView
@@ -157,9 +158,10 @@ class Inverse:
         present = now.rows((row.table, row.key) for row in rows)
         later: list[LaterEdit] = []
         for row in rows:
-            place = row.table, row.key
-            later += edited(fence, row, present.get(place), clock)
-            self.aims[place] = aim(row, present.get(place))
+            now_there = present.get((row.table, row.key))
+            place = row.table, row.key if now_there is None else now.key(row.table, now_there)
+            later += edited(fence, row, now_there, clock)
+            self.aims[place] = aim(row, now_there)
             self.times[place] = row.clocks if fence.tables[row.table].table.triggers else frozenset()
         deletes = [op for op in self._missing(shadow) if op.kind == "delete"]
         return [*later, *now.referring(deletes, set(self.aims))]
@@ -168,15 +170,19 @@ class Inverse:
         """What rows still need; tables that no statement may name are left out."""
         now = Now(shadow)
         self.aims.update({p: c for p, c in now.touched().items() if p not in self.aims and c is not None})
-        present, clocks = now.rows(self.aims), now.clocks()
+        present, rule = now.rows(self.aims), ClockRule(clocks=now.clocks(), set_columns=self._set_columns())
         found = []
         for place, wanted in self.aims.items():
             table = shadow.fence.tables[place[0]]
             times = self.times.get(place, frozenset())
-            op = needed(table, place[1], present.get(place), wanted, times, clocks) if table.writable else None
+            op = needed(table, place[1], present.get(place), wanted, times, rule) if table.writable else None
             if op is not None:
                 found.append(op)
         return found
+
+    def _set_columns(self) -> frozenset[tuple[str, str]]:
+        """(table, column) of what the proposal's own statements set: today's date there may be theirs."""
+        return frozenset((table, column) for table, column in self.proposal.frozen.get("set_columns", ()))
 
     def run(self, *, anyway: bool) -> None:
         """Writes the inverse round by round until every row is as it should be, or nothing more can be done.
@@ -189,8 +195,11 @@ class Inverse:
             ops = self._on_shadow(self._missing)
             if not ops or (number > 1 and _same(ops, before)):
                 break
-            for batch in self._on_shadow(partial(_ordered, ops=ops, lazy=number == 0)):
-                self._write(batch, anyway=anyway)
+            try:
+                self._write_all(self._on_shadow(partial(_ordered, ops=ops, lazy=number == 0)), anyway=anyway)
+            except StatementFailed as error:
+                if number > 0 or not error.taken:  # else an update that was left out may free the value
+                    raise
             before = ops
         if self.steps == 0:
             raise WrongState(
@@ -198,6 +207,29 @@ class Inverse:
                 "No dry run was kept.",
                 "There is nothing to put back.",
             )
+
+    def _write_all(self, batches: Sequence[Batch], *, anyway: bool) -> None:
+        """The batches in their order; one that meets a value still taken is put off, in halves, as long as that helps.
+
+        No order is known beforehand where uniqueness is of a part of the rows, of an expression, or an exclusion.
+        """
+        left, tries = list(batches), 0
+        while left:
+            put_off: list[Batch] = []
+            refusal: StatementFailed | None = None
+            for batch in left:
+                try:
+                    self._write(batch, anyway=anyway)
+                except StatementFailed as error:
+                    tries += 1
+                    # what comes later may wait for what was put off
+                    if not (error.taken or put_off) or tries > MAX_BATCHES:
+                        raise
+                    put_off += _halves(batch)
+                    refusal = refusal or error
+            if refusal and len(put_off) == len(left) and all(len(batch.rows) == 1 for batch in left):
+                raise refusal
+            left = put_off
 
     def _write(self, batch: Batch, *, anyway: bool) -> None:
         """One batch as recorded steps; rows that already are as the batch wants them are left out."""
@@ -251,7 +283,7 @@ def aim(row: PutBack, now: Cells | None) -> Cells | None:
 
 def needed(
     table: FencedTable, key: tuple[str, ...], now: Cells | None, wanted: Cells | None, times: frozenset[str],
-    clocks: Mapping[str, frozenset[str]],
+    rule: ClockRule,
 ) -> Op | None:  # fmt: skip
     """What a row needs to end as wanted; None when it is so. Cells that triggers take from the clock are left."""
     if wanted is None:
@@ -266,7 +298,7 @@ def needed(
         for name, type_name in columns.items()
         if now[name] != wanted[name]
         and name not in times
-        and not (ticking and now[name] in clocks.get(type_name, frozenset()))
+        and not (ticking and now[name] in rule.texts(table.table.name, Column(name=name, type=type_name)))
     )
     if not differing:
         return None
@@ -293,6 +325,12 @@ def _open(shadow: Shadow, batch: Batch) -> Batch:
         if not done and not (batch.kind == "update" and now is not None and _holds(now, cells)):
             rows.append((key, cells))
     return replace(batch, rows=tuple(rows))
+
+
+def _halves(batch: Batch) -> list[Batch]:
+    """The batch in two, which may fare differently; one of a single row as it is."""
+    middle = len(batch.rows) // 2
+    return [replace(batch, rows=rows) for rows in (batch.rows[:middle], batch.rows[middle:]) if rows]
 
 
 def _holds(now: Cells, cells: Cells) -> bool:

@@ -115,7 +115,11 @@ class _Order:
         self.ahead[second].add(first)
 
     def _link(self, fk: ForeignKey, children: Sequence[int], parents: Sequence[int]) -> None:
-        """A row that appears waits for its parent; a parent that goes waits for its children."""
+        """A row that appears waits for its parent; a parent that goes waits for its children.
+
+        A row may point by a deferred key at one that comes later: that order is kept as long as no circle comes of it.
+        The other way round it always is, since a row whose parent has gone is seen by no statement any more.
+        """
         made = {values: p for p in parents if (values := self.ops[p].after(fk.parent_columns)) is not None}
         gone = {values: p for p in parents if (values := self.ops[p].before(fk.parent_columns)) is not None}
         for child in children:
@@ -124,14 +128,18 @@ class _Order:
             if parent == child:
                 self.blank[child].update(self._nullable(child, fk.columns))
             elif parent is not None:
-                self._edge(parent, child, "needs", fk.columns)
+                self._edge(parent, child, "deferred" if fk.deferred else "needs", fk.columns)
             parent = gone.get(left) if left is not None else None
-            if parent is not None and parent != child and not self._together(child, parent):
+            if parent is not None and parent != child and not self._together(child, parent, fk):
                 self._edge(child, parent, "leaves", fk.columns)
 
-    def _together(self, child: int, parent: int) -> bool:
-        """Rows of one table that one DELETE removes need no order among themselves."""
+    def _together(self, child: int, parent: int, fk: ForeignKey) -> bool:
+        """Rows of one table that one DELETE removes need no order among themselves; a child that stays goes along with
+        its parent's new value where the key cascades.
+        """
         one, other = self.ops[child], self.ops[parent]
+        if one.kind == other.kind == "update" and fk.on_update == "c":
+            return True
         same = one.kind == other.kind == "delete" and one.table == other.table
         return same and self.deletes[one.table] <= _ONE_DELETE
 
@@ -233,8 +241,8 @@ class _Order:
         return [(second, first) for first, second in pairwise(ring)]
 
     def _break(self, cycle: Sequence[tuple[int, int]]) -> None:
-        """Loosens one edge: a reference is NULL for a moment, or a unique value is parked."""
-        for wanted in ("needs", "leaves", "frees"):
+        """Loosens one edge: of a deferred key, or a reference is NULL for a moment, or a unique value is parked."""
+        for wanted in ("deferred", "needs", "leaves", "frees"):
             for first, second in cycle:
                 reasons = self.after[first][second]
                 if all(why == wanted for why, _ in reasons) and self._loosen(first, second, reasons):
@@ -250,6 +258,8 @@ class _Order:
 
     def _loosen(self, first: int, second: int, reasons: Sequence[tuple[str, tuple[str, ...]]]) -> bool:
         for why, columns in reasons:
+            if why == "deferred":
+                continue
             held = second if why == "needs" else first
             if why == "frees":
                 if not self._park(first, columns):

@@ -18,7 +18,7 @@ from shadow.fence import Fence, FencedTable
 from shadow.fenced import fenced_key
 from shadow.needs import READ
 from shadow.predicate import base
-from shadow.rows_by_key import cell_text
+from shadow.rows_by_key import array_text, cell_text, read_rows
 from shadow.shadow import Shadow
 
 #: A table's name and a row's key.
@@ -110,7 +110,7 @@ class Now:
         self._shadow = shadow
 
     def rows(self, places: Iterable[Place]) -> dict[Place, Cells]:
-        """The cells of those rows that are there."""
+        """The cells of those rows that are there. A row is found by an equal key too: 1.0 is 1.00."""
         keys: dict[str, list[tuple[str, ...]]] = defaultdict(list)
         for name, key in places:
             keys[name].append(key)
@@ -119,10 +119,14 @@ class Now:
         for name, wanted in keys.items():
             table = self._shadow.fence.tables[name]
             for start in range(0, len(wanted), _BATCH):
-                given = [list(column) for column in zip(*wanted[start : start + _BATCH], strict=True)]
-                for row in self._matching(table, table.table.key, given, typed=True):
-                    found[name, tuple(str(row[c]) for c in table.table.key)] = row
+                some = wanted[start : start + _BATCH]
+                for place, _, *cells in read_rows(self._shadow.owner, table, some, sql.SQL("true"), lock=False):
+                    found[name, some[place - 1]] = _named([c.name for c in table.table.columns], cells)
         return found
+
+    def key(self, name: str, cells: Cells) -> tuple[str, ...]:
+        """A row's key as it is written now."""
+        return tuple(str(cells[c]) for c in self._shadow.fence.tables[name].table.key)
 
     def _matching(
         self, table: FencedTable, columns: Sequence[str], given: Sequence[list[str]], *, typed: bool, limit: int = 0
@@ -130,6 +134,7 @@ class Now:
         """Rows whose `columns` have one of the given combinations: as typed values, or as texts with NULL as ''."""
         types = {c.name: c.type for c in table.table.columns}
         names = [sql.Identifier(f"k{n}") for n in range(len(columns))]
+        # literals and no parameters: a percent sign in a name is nothing but itself
         on = sql.SQL(" AND ").join(
             sql.SQL("t.{} = k.{}::{}").format(sql.Identifier(c), k, sql.SQL(types[c]))
             if typed
@@ -138,11 +143,11 @@ class Now:
         )
         query = sql.SQL("SELECT {} FROM (SELECT DISTINCT * FROM unnest({}) AS u({})) AS k JOIN {} AS t ON {}{}").format(
             sql.SQL(", ").join(cell_text("t", c.name, c.type) for c in table.table.columns),
-            sql.SQL(", ").join([sql.SQL("%s::text[]")] * len(columns)),
+            sql.SQL(", ").join(sql.SQL("{}::text[]").format(array_text(values)) for values in given),
             sql.SQL(", ").join(names), base(table), on,
             sql.SQL(" LIMIT {}").format(sql.Literal(limit)) if limit else sql.SQL(""),
         )  # fmt: skip
-        for found in self._shadow.owner.execute(query, list(given)).fetchall():
+        for found in self._shadow.owner.execute(query).fetchall():
             yield dict(zip(types, found, strict=True))
 
     def like(self, name: str, masks: Sequence[Mapping[str, str | None]]) -> list[Cells]:
@@ -171,13 +176,18 @@ class Now:
                         yield later_edit(fence, child.table.name, key, None, how)
 
     def touched(self) -> dict[Place, Cells | None]:
-        """Every row that a step of this shadow wrote, as it was loaded; None for a row that was not there."""
+        """Every row that a step of this shadow wrote, as it was loaded and under the key that it had then; None for a
+        row that was not there.
+        """
         found: dict[Place, Cells | None] = {}
         for images in table_images(self._shadow):
             if images.sink or images.pristine is None:
                 continue
             types = {c.name: c.type for c in images.columns}
-            keys = [cell_text("t", f"k{n}", types[c]) for n, c in enumerate(images.key, 1)]
+            keys = [
+                sql.SQL("coalesce({}, {})").format(cell_text("p", c, types[c]), cell_text("t", f"k{n}", types[c]))
+                for n, c in enumerate(images.key, 1)
+            ]
             on = sql.SQL(" AND ").join(
                 sql.SQL("p.{} = t.{}").format(sql.Identifier(c), sql.Identifier(f"k{n}"))
                 for n, c in enumerate(images.key, 1)
@@ -208,8 +218,10 @@ class Now:
         types = self._shadow.clock_types
         if not types:
             return {}
-        cells = sql.SQL(", ").join(sql.SQL("%s::timestamptz::{}::text").format(sql.SQL(t)) for t in types.values())
-        found: Any = self._shadow.owner.execute(sql.SQL("SELECT {}").format(cells), [applied_at] * len(types))
+        cells = sql.SQL(", ").join(
+            sql.SQL("{}::timestamptz::{}::text").format(applied_at, sql.SQL(t)) for t in types.values()
+        )
+        found: Any = self._shadow.owner.execute(sql.SQL("SELECT {}").format(cells))
         return dict(zip(types, found.fetchone(), strict=True))
 
 

@@ -28,6 +28,9 @@ class StatementRefused(ShadowError):
 class StatementFailed(ShadowError):
     """The statement ran on the shadow, failed, and was rolled back to its savepoint."""
 
+    #: Whether it failed because another row holds a value that it would give, or overlaps it.
+    taken = False
+
 
 class ShadowExpired(ShadowError):
     """The shadow is gone or was changed behind our back; its statements are kept."""

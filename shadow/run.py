@@ -344,8 +344,10 @@ def failed(shadow: Shadow, error: psycopg.Error) -> Exception:
         )
     why = _WORDS.get(str(error.sqlstate), "Postgres refused it")
     primary = _primary(error) if shadow.quiet else fenced(str(error.diag.message_primary or ""))
-    return StatementFailed(
+    told = StatementFailed(
         f"The statement failed on the shadow: {why} ({primary}; SQLSTATE {error.sqlstate}).",
         "It was rolled back: the shadow is as before this step, production was not touched.",
         "Correct the statement and run it again.",
     )
+    told.taken = error.sqlstate in ("23505", "23P01")
+    return told

@@ -3,13 +3,16 @@
 Called by `Shadow.ensure`; the layout is read by the differ and by the bookkeeping's own functions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from shadow.errors import StatementRefused
 from shadow.fence import SINK, FencedTable
 from shadow.predicate import base
+from shadow.sql import block
 
 #: An update's statement trigger notes the keys as they are after it; those that were left behind are rare and noted row
 #: by row, which saves keeping and reading every old row. A row that moves to another partition fires no UPDATE trigger
@@ -41,22 +44,29 @@ _NO_KEY = """
 
 
 def watch(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
-    """Makes pristine copy, touched and image tables and the capture triggers of one table (oid in the shadow)."""
+    """Makes pristine copy, touched and image tables and the capture triggers of one table (oid in the shadow).
+
+    Raises StatementRefused where production's search_path does not find how the key compares.
+    """
     sink = table.fence_class == SINK
     key = table.table.key
     types = {c.name: c.type for c in table.table.columns}
+    equality, collations = _equality(conn, table, oid) if key else ([], [""])
     key_types = [types[column] for column in key] or ["text"]
     columns = [c.name for c in table.table.columns]
     conn.execute(
-        "INSERT INTO shadowdesk.watched(rel, name, qualified, key, columns, insertable, pristine, drawn_key)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        "INSERT INTO shadowdesk.watched(rel, name, qualified, key, equality, columns, insertable, pristine, drawn_key)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
-            oid, table.table.name, base(table).as_string(conn), list(key), columns,
+            oid, table.table.name, base(table).as_string(conn), list(key), equality, columns,
             [c.name for c in table.table.columns if not c.generated], not sink,
             any(table.table.column(c).draws in ("sequence", "volatile") for c in key),
         ),
     )  # fmt: skip
-    keys = [sql.SQL("{} {}").format(sql.Identifier(f"k{n}"), _type(t)) for n, t in enumerate(key_types, 1)]
+    keys = [
+        sql.SQL("{} {}{}").format(sql.Identifier(f"k{n}"), _type(t), _type(collation))
+        for n, (t, collation) in enumerate(zip(key_types, collations, strict=True), 1)
+    ]
     cells = [sql.SQL("{} {}").format(sql.Identifier(f"c{n}"), _type(types[c])) for n, c in enumerate(columns, 1)]
     # No indexes: both are written with every step, and read whole or joined by hash.
     conn.execute(
@@ -75,7 +85,7 @@ def watch(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
     for event, op, transition, referencing in (_INSERT, _MOVE if partitioned else _UPDATE, _DELETE):
         _add_capture(conn, table, oid, event, op, transition, referencing)
     if key and not partitioned:
-        _add_key_capture(conn, table, oid)
+        _add_key_capture(conn, table, oid, equality)
     if table.everybody:
         _refuse_everybody(conn, table, oid)
 
@@ -86,7 +96,7 @@ def own(kind: str, oid: int) -> sql.Identifier:
 
 
 def _type(name: str) -> sql.SQL:
-    """A type as format_type writes it, which is valid SQL; it comes from the catalog, never from a caller."""
+    """A type, collation or operator as the catalog writes it, which is valid SQL; it never comes from a caller."""
     return sql.SQL(name)
 
 
@@ -128,7 +138,26 @@ def _add_capture(
         )  # fmt: skip
 
 
-def _add_key_capture(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
+def _equality(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> tuple[list[str], list[str]]:
+    """By key column: the operator of its equality, and how its collation is written.
+
+    Keys that Postgres takes for one (a citext's `abc` and `ABC`) are one row here as well: a change from one to the
+    other is an update that shows the key's cell.
+    """
+    row = conn.execute(block("key_equality"), {"rel": oid, "key": list(table.table.key)}).fetchone()
+    assert row is not None  # noqa: S101 - the mirror has the unique index that makes these columns the key
+    equality, collations, hidden = row
+    if hidden is not None:
+        raise StatementRefused(
+            f"The key of {table.table.name} has a type whose operators are in the schema {hidden}, where production's"
+            " search_path does not look: its rows cannot be told apart.",
+            "It was rolled back: nothing was kept.",
+            f"Ask an engineer to add {hidden} to search_path in the settings.",
+        )
+    return equality, collations
+
+
+def _add_key_capture(conn: psycopg.Connection[Any], table: FencedTable, oid: int, equality: Sequence[str]) -> None:
     """Notes the old key of a row whose key an update changed; for other rows the condition is all it costs."""
     function = own("capture_key", oid)
     old = sql.SQL(", ").join(sql.Identifier("old", column) for column in table.table.key)
@@ -137,8 +166,8 @@ def _add_key_capture(conn: psycopg.Connection[Any], table: FencedTable, oid: int
     )
     _make_function(conn, table, function, notes)
     changed = sql.SQL(" OR ").join(
-        sql.SQL("{} IS DISTINCT FROM {}").format(sql.Identifier("old", column), sql.Identifier("new", column))
-        for column in table.table.key
+        sql.SQL("NOT {} {} {}").format(sql.Identifier("old", column), _type(equal), sql.Identifier("new", column))
+        for column, equal in zip(table.table.key, equality, strict=True)
     )
     conn.execute(
         sql.SQL("CREATE TRIGGER {} AFTER UPDATE ON {} FOR EACH ROW WHEN ({}) EXECUTE FUNCTION {}()").format(

@@ -33,6 +33,9 @@ CREATE TABLE shadowdesk.watched (
   name text NOT NULL UNIQUE,
   qualified text NOT NULL,
   key text[] NOT NULL,
+  -- by key column: the operator of its equality with its schema, for the functions here see pg_catalog alone, where a
+  -- citext would be compared as a text and an ltree not at all
+  equality text[] NOT NULL,
   columns text[] NOT NULL,
   insertable text[] NOT NULL,
   pristine boolean NOT NULL,
@@ -157,8 +160,8 @@ BEGIN
       INTO present USING number;
     CONTINUE WHEN NOT present OR cardinality(w.key) = 0;
     PERFORM shadowdesk.check_makers(w, false);
-    SELECT string_agg('t.k' || o, ', ' ORDER BY o), string_agg(format('b.%I = t.k%s', c, o), ' AND ' ORDER BY o)
-      INTO keys, joined FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
+    SELECT string_agg('t.k' || o, ', ' ORDER BY o), string_agg(format('b.%I %s t.k%s', c, e, o), ' AND ' ORDER BY o)
+      INTO keys, joined FROM unnest(w.key, w.equality) WITH ORDINALITY AS k(c, e, o);
     SELECT string_agg(format('b.%I', c), ', ' ORDER BY o) INTO cells FROM unnest(w.columns) WITH ORDINALITY AS k(c, o);
     EXECUTE format(
       'INSERT INTO shadowdesk.image_%1$s SELECT $1, b.%5$I IS NOT NULL, %2$s, %3$s
@@ -171,13 +174,17 @@ END$$;
 -- that is every touched row: it wrote them all anew.
 CREATE FUNCTION shadowdesk.restore(number integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET session_replication_role = replica AS $$
-DECLARE w shadowdesk.watched; keys text; joined text; cells text; named text; source text; pjoin text; wrote boolean;
+DECLARE w shadowdesk.watched; keys text; ikeys text; joined text; cells text; named text; source text; pjoin text;
+  ijoin text; wrote boolean;
 BEGIN
   FOR w IN SELECT * FROM shadowdesk.watched ORDER BY name LOOP
     EXECUTE format('SELECT EXISTS (SELECT 1 FROM shadowdesk.touched_%s WHERE rehearsal)', w.rel) INTO wrote;
-    SELECT string_agg('k' || o, ', ' ORDER BY o), string_agg(format('b.%I = t.k%s', c, o), ' AND ' ORDER BY o),
-           string_agg(format('p.%I = t.k%s', c, o), ' AND ' ORDER BY o)
-      INTO keys, joined, pjoin FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
+    SELECT string_agg('k' || o, ', ' ORDER BY o), string_agg('i.k' || o, ', ' ORDER BY o),
+           string_agg(format('b.%I %s t.k%s', c, e, o), ' AND ' ORDER BY o),
+           string_agg(format('p.%I %s t.k%s', c, e, o), ' AND ' ORDER BY o),
+           string_agg(format('i.k%2$s %1$s t.k%2$s', e, o), ' AND ' ORDER BY o),
+           string_agg(format('l.k%2$s %1$s t.k%2$s', e, o), ' AND ' ORDER BY o)
+      INTO keys, ikeys, joined, pjoin, ijoin, source FROM unnest(w.key, w.equality) WITH ORDINALITY AS k(c, e, o);
     SELECT string_agg(format('%I', c), ', ' ORDER BY o) INTO named FROM unnest(w.insertable) WITH ORDINALITY AS k(c, o);
     IF cardinality(w.key) = 0 AND w.pristine THEN
       -- only ever inserted into: as many rows go as were noted, equal ones loaded before stay
@@ -195,12 +202,11 @@ BEGIN
     SELECT string_agg(format('i.c%s', o), ', ' ORDER BY n.o2) INTO cells
       FROM unnest(w.insertable) WITH ORDINALITY AS n(c, o2) JOIN unnest(w.columns) WITH ORDINALITY AS k(c, o) USING (c);
     EXECUTE format('CREATE TEMP TABLE latest AS SELECT DISTINCT ON (%1$s) i.* FROM shadowdesk.image_%2$s i
-      JOIN pg_temp.restored t USING (%1$s) WHERE i.step <= $1 ORDER BY %1$s, i.step DESC', keys, w.rel) USING number;
+      JOIN pg_temp.restored t ON %3$s WHERE i.step <= $1 ORDER BY %1$s, i.step DESC', ikeys, w.rel, ijoin) USING number;
     EXECUTE format('INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %3$s FROM pg_temp.latest i WHERE i.present',
       w.qualified, named, cells);
     IF w.pristine THEN
       SELECT string_agg(format('p.%I', c), ', ' ORDER BY o) INTO cells FROM unnest(w.insertable) WITH ORDINALITY AS k(c, o);
-      SELECT string_agg(format('l.k%1$s = t.k%1$s', o), ' AND ' ORDER BY o) INTO source FROM unnest(w.key) WITH ORDINALITY AS k(c, o);
       EXECUTE format(
         'INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %3$s FROM pg_temp.restored t JOIN shadowdesk.pristine_%4$s p ON %5$s
           WHERE NOT EXISTS (SELECT FROM pg_temp.latest l WHERE %6$s)', w.qualified, named, cells, w.rel, pjoin, source);

@@ -174,3 +174,16 @@ def test_rules_for_such_a_key_that_would_join_tenants_are_refused(
     way = whole_way(schema("tenancy", "several_columns"), rules)
     with pytest.raises(ConfigurationInvalid, match=said):
         way.run()
+
+
+def test_per_cent_signs_in_every_name(whole_way: WholeWay) -> None:
+    way = whole_way(
+        'CREATE TABLE "te%nants"("id%" int PRIMARY KEY, "na%me" text); INSERT INTO "te%nants" VALUES (1, \'Acme\'), (2, \'50% off\');'
+        'CREATE TABLE "do%cs"("id%" int PRIMARY KEY, "te%nant" int NOT NULL REFERENCES "te%nants", "vat%s" text);'
+        "INSERT INTO \"do%cs\" VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 1, 'c');",
+        FenceRules(root="te%nants", key=("id%",), label="na%me"),
+    )
+    production = way.fixes.desk.production
+    assert [hit.key for hit in production.find_tenants("0%", 5)] == ["2"]
+    assert production.tenant_of("do%cs.id%", "3") == "1"
+    way.applied('UPDATE "do%cs" SET "vat%s" = \'x%\' WHERE "id%" = 1', 'DELETE FROM "do%cs" WHERE "id%" = 3')

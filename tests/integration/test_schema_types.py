@@ -3,6 +3,7 @@
 import pytest
 
 from shadow.errors import StatementFailed, StatementRefused
+from tests.fixes import REP
 from tests.schemas.whole import WholeWay, schema
 
 #: column → a new value for it, as SQL.
@@ -65,3 +66,62 @@ def test_megabytes_of_text_in_one_cell(whole_way: WholeWay) -> None:
         "UPDATE notes SET body = body || '!', doc = doc || '{\"n\": 1}', blob = blob || '\\x01' WHERE id = 1"
     )
     assert applied.diff.total_rows == 1
+
+
+OWNED = "CREATE TABLE tenants(id int PRIMARY KEY, name text); INSERT INTO tenants VALUES (1, 'Acme'), (2, 'Globex');"
+#: Types whose key `abc` is the same as `ABC`: what the type needs, and its name.
+FOLDED = {
+    "citext": ("CREATE EXTENSION citext;", "citext"),
+    "a domain over citext": (
+        "CREATE EXTENSION citext; CREATE DOMAIN code AS citext CHECK (length(VALUE) < 9);",
+        "code",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FOLDED)
+def test_keys_that_postgres_takes_for_one_are_one_row(whole_way: WholeWay, kind: str) -> None:
+    prepare, type_name = FOLDED[kind]
+    way = whole_way(
+        OWNED
+        + f"{prepare} CREATE TABLE p(code {type_name} PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, name text);"
+        "INSERT INTO p VALUES ('abc', 1, 'one'), ('zz', 1, 'three'), ('B', 2, 'two');"
+    )
+    desk = way.fixes.desk
+    dry_run = way.run("UPDATE p SET code = 'ABC' WHERE code = 'abc'")
+    [renamed] = desk.diff(REP, dry_run).rows
+    assert [(cell.column, cell.before, cell.after) for cell in renamed.cells] == [("code", "abc", "ABC")]
+    desk.undo(REP, dry_run, 0)
+    assert desk.query(REP, dry_run, "SELECT code, name FROM p ORDER BY 2").rows == (("abc", "one"), ("zz", "three"))
+    assert desk.diff(REP, dry_run).total_rows == 0
+    way.fixes.applied(["UPDATE p SET code = 'ABC' WHERE code = 'abc'", "UPDATE p SET name = (SELECT count(*) FROM p)"])
+    assert set(way.fixes.rows()["p"]) == {("(ABC,1,2)",), ("(zz,1,2)",), ("(B,2,two)",)}
+    way.fixes.applied(["DELETE FROM p WHERE code = 'abc'", "INSERT INTO p(code, name) VALUES ('aBC', 'new')"])
+    assert set(way.fixes.rows()["p"]) == {("(aBC,1,new)",), ("(zz,1,2)",), ("(B,2,two)",)}
+
+
+def test_keys_of_an_extensions_type_are_written(whole_way: WholeWay) -> None:
+    way = whole_way(
+        OWNED + "CREATE EXTENSION ltree;"
+        "CREATE TABLE p(path ltree PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, name text NOT NULL);"
+        "CREATE TABLE c(id int PRIMARY KEY, path ltree REFERENCES p ON UPDATE CASCADE);"
+        "INSERT INTO p VALUES ('a.b', 1, 'one'), ('a.c', 1, 'x'), ('B', 2, 'two'); INSERT INTO c VALUES (1, 'a.b'), (2, 'B');"
+    )
+    dry_run = way.run("UPDATE p SET path = 'a.b.d' WHERE path = 'a.b'", "DELETE FROM p WHERE path = 'a.c'")
+    way.fixes.desk.undo(REP, dry_run, 0)
+    assert way.fixes.desk.diff(REP, dry_run).total_rows == 0
+    way.applied("UPDATE p SET path = 'a.b.d', name = 'y' WHERE path = 'a.b'", "DELETE FROM p WHERE path = 'a.c'")
+
+
+def test_a_key_that_the_search_path_cannot_compare_is_refused_with_the_way_out(whole_way: WholeWay) -> None:
+    made = (
+        OWNED + "CREATE SCHEMA ext; CREATE EXTENSION ltree SCHEMA ext;"
+        "CREATE TABLE p(path ext.ltree PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, name text NOT NULL);"
+        "INSERT INTO p VALUES ('a.b', 1, 'one'), ('B', 2, 'two');"
+    )
+    way = whole_way(made)
+    with pytest.raises(StatementRefused, match="schema ext") as told:
+        way.run("UPDATE p SET name = 'x' WHERE name = 'one'")
+    assert "search_path" in told.value.next_step
+    way = whole_way(made, search_path=("public", "ext"))
+    assert way.applied("UPDATE p SET name = 'x' WHERE name = 'one'").diff.total_rows == 1
