@@ -23,7 +23,7 @@ from mcp_server.policy import Policy
 from mcp_server.recorded import statement_view
 from mcp_server.views import REVIEW_PATH, ProposalView, ReceiptView
 from shadow.drawn import forget_drawn, made_by_triggers, note_given, rehearse_again
-from shadow.errors import SandboxUnavailable
+from shadow.errors import SandboxUnavailable, StatementFailed
 from shadow.freshness import Looked, looked_at, stale, stale_sentence
 from shadow.rehearsal import Rehearsed, drawn, rehearse
 from shadow.replay import Receipt, find_receipt
@@ -89,8 +89,10 @@ class Proposing:
         given = note_given(shadow, made)
         diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
         if stepped.tables_root != diff.tables_root:
+            first = diff
             rehearsed = rehearse_again(shadow, recorded, rehearsed, sets)
             diff = self._dry_runs.net(shadow, sets, 0, _SHOWN_ROWS, rehearsal=True)
+            _require_foreseen(shadow, first, diff)
         notes = [*shadow.notes, *rehearsed.notes]
         if _other_rows(shadow, stepped, diff, by_counts=given):
             notes.append(
@@ -260,6 +262,23 @@ class Proposing:
     def receipt_on_production(self, proposal_id: str) -> Receipt | None:
         """What production itself says; read as the reader."""
         return find_receipt(self._dry_runs.production.settings.reader_url, proposal_id)
+
+
+def _require_foreseen(shadow: Shadow, first: Diff, second: Diff) -> None:
+    """Two rehearsals that leave other rows in a table, beside cells known to be drawn: production would get a third
+    outcome. Raises StatementFailed.
+    """
+    known = {images.table for images in table_images(shadow) if images.drawn or images.walls}
+    before = {table.table: table.root for table in first.tables}
+    after = {table.table: table.root for table in second.tables}
+    for name in sorted((before.keys() | after.keys()) - known):
+        if before.get(name) != after.get(name):
+            raise StatementFailed(
+                f"Nobody can say which rows of {name} production would get: two rehearsals of the same statements left"
+                " other ones. A trigger or the order of rows decides it, or a time that is kept as something else.",
+                "Nothing was proposed; the shadow shows one of the possible outcomes.",
+                "Undo the step that leads there, or ask an engineer: the diffs by step show the rows.",
+            )
 
 
 def _other_rows(shadow: Shadow, stepped: Diff, rehearsed: Diff, *, by_counts: bool) -> bool:
