@@ -18,7 +18,7 @@ from shadow.predicate import base
 from shadow.rows_by_key import cell_text, joined_by_key
 from shadow.shadow import Shadow
 from shadow.statement import Look
-from shadow.watch import own
+from shadow.watch import key_equality, own
 
 #: Table → (key as texts, SHA-256 of the row's cells) of every row looked at and not touched.
 Looked: TypeAlias = Mapping[str, Sequence[tuple[tuple[str, ...], str]]]
@@ -39,10 +39,20 @@ def note_looks(shadow: Shadow, looks: Sequence[Look], step: int | None, schema_o
     takes too long counts as none. Raises psycopg.OperationalError when the shadow is gone.
     """
     for look in looks:
-        table = shadow.fence.tables[look.table].table
-        keys = _keys(shadow, look, table, schema_of[look.table])
+        fenced = shadow.fence.tables[look.table]
+        if not _comparable(shadow, fenced):
+            continue
+        keys = _keys(shadow, look, fenced.table, schema_of[look.table])
         if keys:
             shadow.owner.execute(_NOTE, (look.table, step, json.dumps(keys)))
+
+
+def _comparable(shadow: Shadow, table: FencedTable) -> bool:
+    """Whether rows can be found by key again: not by one whose type's operators no search_path of ours reaches."""
+    # a type that is written with its schema is one that the search_path does not find
+    if not any("." in table.table.column(name).type for name in table.table.key):
+        return True
+    return key_equality(shadow.owner, table)[2] is None
 
 
 def _keys(shadow: Shadow, look: Look, table: Table, schema: str) -> list[list[str]]:

@@ -51,7 +51,7 @@ def watch(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> None:
     sink = table.fence_class == SINK
     key = table.table.key
     types = {c.name: c.type for c in table.table.columns}
-    equality, collations = _equality(conn, table, oid) if key else ([], [""])
+    equality, collations = _equality(conn, table) if key else ([], [""])
     key_types = [types[column] for column in key] or ["text"]
     columns = [c.name for c in table.table.columns]
     conn.execute(
@@ -138,15 +138,21 @@ def _add_capture(
         )  # fmt: skip
 
 
-def _equality(conn: psycopg.Connection[Any], table: FencedTable, oid: int) -> tuple[list[str], list[str]]:
-    """By key column: the operator of its equality, and how its collation is written.
+def key_equality(conn: psycopg.Connection[Any], table: FencedTable) -> tuple[list[str], list[str], str | None]:
+    """By key column: the operator of its equality, and how its collation is written; last the schema of an operator
+    that production's search_path does not find, None when there is no such.
 
     Keys that Postgres takes for one (a citext's `abc` and `ABC`) are one row here as well: a change from one to the
     other is an update that shows the key's cell.
     """
-    row = conn.execute(block("key_equality"), {"rel": oid, "key": list(table.table.key)}).fetchone()
+    asked = {"rel": base(table).as_string(conn), "key": list(table.table.key)}
+    row = conn.execute(block("key_equality"), asked).fetchone()
     assert row is not None  # noqa: S101 - the mirror has the unique index that makes these columns the key
-    equality, collations, hidden = row
+    return row[0], row[1], row[2]
+
+
+def _equality(conn: psycopg.Connection[Any], table: FencedTable) -> tuple[list[str], list[str]]:
+    equality, collations, hidden = key_equality(conn, table)
     if hidden is not None:
         raise StatementRefused(
             f"The key of {table.table.name} has a type whose operators are in the schema {hidden}, where production's"

@@ -20,7 +20,7 @@ LEFT JOIN pg_operator o ON o.oid = e.amopopr
 LEFT JOIN pg_namespace n ON n.oid = o.oprnamespace
 LEFT JOIN pg_collation c ON c.oid = a.attcollation
 LEFT JOIN pg_namespace cn ON cn.oid = c.collnamespace
-WHERE i.indrelid = %(rel)s AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+WHERE i.indrelid = %(rel)s::regclass AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
 GROUP BY i.indexrelid, i.indisprimary
 HAVING array_agg(a.attname::text ORDER BY k.ord) = %(key)s
 ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1

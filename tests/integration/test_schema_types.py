@@ -118,10 +118,12 @@ def test_a_key_that_the_search_path_cannot_compare_is_refused_with_the_way_out(w
         OWNED + "CREATE SCHEMA ext; CREATE EXTENSION ltree SCHEMA ext;"
         "CREATE TABLE p(path ext.ltree PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, name text NOT NULL);"
         "INSERT INTO p VALUES ('a.b', 1, 'one'), ('B', 2, 'two');"
+        "CREATE TABLE q(id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenants, n int); INSERT INTO q VALUES (1, 1, 0);"
     )
     way = whole_way(made)
     with pytest.raises(StatementRefused, match="schema ext") as told:
         way.run("UPDATE p SET name = 'x' WHERE name = 'one'")
     assert "search_path" in told.value.next_step
+    way.applied("UPDATE q SET n = (SELECT count(*) FROM p WHERE name = 'one')", plain=["UPDATE q SET n = 1"])
     way = whole_way(made, search_path=("public", "ext"))
     assert way.applied("UPDATE p SET name = 'x' WHERE name = 'one'").diff.total_rows == 1
