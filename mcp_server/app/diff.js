@@ -70,7 +70,7 @@
       ...tables.filter((table) => table.beyond && !table.sink)
         .map((table) => `Beyond your statements: ${many(table.beyond, "row")} of ${table.table}${by(table)}.`),
       ...tables.filter((table) => table.sink)
-        .map((table) => `Side effects: ${many(changed(table), "row")} in ${table.table}${by(table)}.`),
+        .map((table) => `Side effects: ${many(changed(table), "row")} in ${table.table}${by(table)}; counted, their values are not compared.`),
     ];
   }
 

@@ -283,7 +283,8 @@ def test_a_diff_without_a_proposal_has_no_button(host: Host) -> None:
         re.compile("^3 rows would change. contracts: 1 row changed; ")
     )
     expect(host.view.locator(".beyond li")).to_have_text([
-        "Beyond your statements: 2 rows of line_items (cascade).", "Side effects: 4 rows in history (trigger log); counted, their values are not compared.",
+        "Beyond your statements: 2 rows of line_items (cascade).",
+        "Side effects: 4 rows in history (trigger log); counted, their values are not compared.",
     ])  # fmt: skip
     expect(host.view.get_by_role("button")).to_have_count(0)
 
