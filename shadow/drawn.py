@@ -1,4 +1,5 @@
-"""Values that triggers draw anew each time (the wall clock, a uuid): found by rehearsing twice, compared by kind.
+"""Values that triggers draw anew each time (the wall clock, a uuid): found by rehearsing twice, compared by kind; and
+values that they choose where a default would draw one.
 
 Called by the desk when the rehearsal left other values than the steps did. What is neither a uuid nor the wall clock
 is refused: nobody could say what production would get.
@@ -17,8 +18,8 @@ from shadow.watch import own
 
 _WALL_TYPES = ("timestamp",)
 
-#: (table's number, column) → the values, as text, in rows that triggers made.
-Made = Mapping[tuple[int, str], frozenset[str]]
+#: (table, column) → the values, as text, in rows that triggers made.
+Made = Mapping[tuple[str, str], frozenset[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def rehearse_again(
 
 def made_by_triggers(shadow: Shadow, *, rehearsal: bool) -> Made:
     """What rows that triggers made hold in columns with a drawn default, after the steps or after the rehearsal."""
-    found: dict[tuple[int, str], frozenset[str]] = {}
+    found: dict[tuple[str, str], frozenset[str]] = {}
     for name, oid, key in _watched(shadow):
         fenced = shadow.fence.tables[name]
         columns = [c.name for c in fenced.table.columns if c.draws in ("sequence", "volatile")]
@@ -66,21 +67,24 @@ def made_by_triggers(shadow: Shadow, *, rehearsal: bool) -> Made:
             " AND rehearsal = {}) t JOIN {} b ON {}"
         ).format(sql.SQL(", ").join(values), _keys(key), own("touched", oid), rehearsal, base(fenced), _same_key(key))
         [row] = shadow.owner.execute(query).fetchall()
-        found |= {(oid, c): frozenset(held) for c, held in zip(columns, row, strict=True) if held}
+        found |= {(name, c): frozenset(held) for c, held in zip(columns, row, strict=True) if held}
     return found
 
 
 def note_given(shadow: Shadow, stepped: Made) -> bool:
     """After the first rehearsal: what comes out as it did in the steps was not drawn but chosen by a trigger, and is
     compared as a value. True when there is such a column.
+
+    A sequence gives no number twice; of a few random letters some come up again by chance, but not all.
     """
-    rehearsed = made_by_triggers(shadow, rehearsal=True)
-    given: dict[int, list[str]] = {}
-    for (oid, column), values in rehearsed.items():
-        if values & stepped.get((oid, column), frozenset()):
-            given.setdefault(oid, []).append(column)
-    for oid, columns in given.items():
-        shadow.owner.execute("UPDATE shadowdesk.watched SET given = %s WHERE rel = %s", (columns, oid))
+    given: dict[str, list[str]] = {}
+    for (name, column), values in made_by_triggers(shadow, rehearsal=True).items():
+        before = stepped.get((name, column), frozenset())
+        sequence = shadow.fence.tables[name].table.column(column).draws == "sequence"
+        if (values & before) if sequence else (values == before):
+            given.setdefault(name, []).append(column)
+    for name, columns in given.items():
+        shadow.owner.execute("UPDATE shadowdesk.watched SET given = %s WHERE name = %s", (columns, name))
     return bool(given)
 
 
