@@ -19,6 +19,7 @@ serve: .venv/.ready
 # PRODUCTION=15, 18 or all: the server that stands for production; 15 is Debian's.
 PRODUCTION ?= 18
 
+# A file's tests stay with one worker, in the files' order: a module's servers start once, and the long files are not last.
 test: .venv/.ready
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --production $(PRODUCTION)
 

@@ -1,8 +1,8 @@
 """Values that triggers draw anew each time (the wall clock, a uuid): found by rehearsing twice, compared by kind; and
 values that they choose where a default would draw one.
 
-Called by the desk when the rehearsal left other values than the steps did. What is neither a uuid nor the wall clock
-is refused: nobody could say what production would get.
+Called by the desk around the rehearsal, and again when it left other values than the steps did. What is neither a
+uuid nor the wall clock is refused: nobody could say what production would get.
 """
 
 from collections.abc import Mapping, Sequence

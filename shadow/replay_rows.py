@@ -187,14 +187,8 @@ def _compare_after(
         return []
     found = []
     if not present[0]:
-        found.append(
-            Mismatch(
-                table=row.table,
-                key=row.key,
-                column=None,
-                how="production would not have written it so",
-            )
-        )
+        how = "production would not have written it so"
+        found.append(Mismatch(table=row.table, key=row.key, column=None, how=how))
     for column, now, then, kind in zip(table.table.columns, present[1:], row.after, row.kinds, strict=True):
         if unlike := _unlike(kind, now, then, trace.clocks.get(column.type, ""), trace.walls.get(column.type, "")):
             found.append(Mismatch(table=row.table, key=row.key, column=column.name, how=unlike))

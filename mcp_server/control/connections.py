@@ -53,23 +53,14 @@ def audit_session(audit_url: str) -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(audit_url, autocommit=True, options=_SETTINGS, application_name="shadowdesk presence")
 
 
-def _expect_silence(connection: psycopg.Connection[Any]) -> None:
-    """Closes the connection and raises psycopg.OperationalError where the server has said something to it while it was
-    idle: its farewell, or the end of the stream. Costs no round trip, which a question would.
+def _replace_lost(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
+    """SQLAlchemy's event `checkout`: the pool connects anew where the server has said something to an idle connection,
+    which is its farewell or the end of the stream. Costs no round trip, which a question would.
     """
     readable = select.poll()
     readable.register(connection.pgconn.socket, select.POLLIN)
     if readable.poll(0):
-        connection.close()
-        raise psycopg.OperationalError("the server ended this connection while nobody used it")
-
-
-def _replace_lost(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
-    """SQLAlchemy's event `checkout`: the pool connects anew where a listener says that the connection is lost."""
-    try:
-        _expect_silence(connection)
-    except psycopg.OperationalError as error:
-        raise exc.DisconnectionError(str(error)) from error
+        raise exc.DisconnectionError("the server ended this connection while nobody used it")
 
 
 @contextmanager

@@ -102,7 +102,7 @@ FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = A
 -- Numbers from 16384 on are not Postgres' own objects: what makes this a look at a few index entries.
 WITH app AS MATERIALIZED (SELECT array_agg(oid) AS oids FROM pg_namespace WHERE nspname = ANY(%(schemas)s)),
 others AS MATERIALIZED (SELECT array_agg(oid) AS oids FROM pg_namespace
-  WHERE nspname <> ALL(%(schemas)s) AND nspname !~ '^(pg_|fence_|shadowdesk$|information_schema$)'),
+  WHERE nspname <> ALL(%(schemas)s) AND nspname !~ '^(pg_|shadowdesk$|information_schema$)'),
 classes AS MATERIALIZED (SELECT c.* FROM (SELECT oid, xmin, relname, relkind, relowner, relrowsecurity, relforcerowsecurity,
     relispartition, relpartbound, relacl, relnamespace FROM pg_class WHERE oid >= 16384) c
   WHERE c.relnamespace = ANY((SELECT oids FROM app)::oid[])),
